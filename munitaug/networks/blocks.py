@@ -1,0 +1,118 @@
+"""Convolution units and residual blocks: pad, convolve, normalise, activate.
+
+Floor 1: imports torch only.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from munitaug.networks.norms import MunitLayerNorm, adaptive_instance_norm, instance_norm
+
+Norm = Literal["none", "instance", "layer"]
+Activation = Literal["none", "relu", "leaky_relu", "tanh"]
+LEAKY_SLOPE = 0.2
+
+
+def activate(x: Tensor, kind: Activation) -> Tensor:
+    """Gives the activation of x; leaky_relu has slope 0.2."""
+    if kind == "relu":
+        return F.relu(x)
+    if kind == "leaky_relu":
+        return F.leaky_relu(x, LEAKY_SLOPE)
+    return x.tanh() if kind == "tanh" else x
+
+
+def reflect_pad(x: Tensor, pixels: int, at_least: int = 0) -> Tensor:
+    """Gives x with a reflected border; a side too small to reflect (1 px maps) repeats its edge instead.
+
+    Args:
+        x: N x C x H x W.
+        pixels: width of the border.
+        at_least: sides still smaller than this (the kernel that comes next) repeat their edge until they
+            are not; so deep discriminators also judge small images, which the published code refuses.
+    """
+    if pixels > 0:
+        mode = "reflect" if min(x.shape[-2:]) > pixels else "replicate"
+        x = F.pad(x, (pixels, pixels, pixels, pixels), mode=mode)
+    missing_height, missing_width = max(0, at_least - x.shape[-2]), max(0, at_least - x.shape[-1])
+    if missing_height or missing_width:
+        x = F.pad(x, (0, missing_width, 0, missing_height), mode="replicate")
+    return x
+
+
+class ConvUnit(nn.Module):
+    """Reflect pad, convolution with bias, normalisation, activation, in this order.
+
+    The bias stands also where instance norm removes it again, as in NVlabs/MUNIT networks.py (Conv2dBlock),
+    so that parameter counts and foreign weights agree.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int,
+        stride: int = 1,
+        padding: int = 0,
+        norm: Norm = "none",
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.padding = padding
+        self.norm = norm
+        self.activation = activation
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride)
+        self.layer_norm = MunitLayerNorm(channels_out) if norm == "layer" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gives N x channels_out x H' x W' features."""
+        x = self.conv(reflect_pad(x, self.padding, self.kernel))
+        if self.norm == "instance":
+            x = instance_norm(x)
+        elif self.layer_norm is not None:
+            x = self.layer_norm(x)
+        return activate(x, self.activation)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions with instance norm and a skip; ReLU only between the two convolutions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvUnit(channels, channels, 3, padding=1, norm="instance", activation="relu")
+        self.second = ConvUnit(channels, channels, 3, padding=1, norm="instance", activation="none")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gives N x C x H x W features of the same shape."""
+        out: Tensor = x + self.second(self.first(x))
+        return out
+
+
+class AdaptiveResidualBlock(nn.Module):
+    """A residual block whose two normalisations take shift and scale from outside (AdaIN)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3)
+        self.second = nn.Conv2d(channels, channels, 3)
+
+    @staticmethod
+    def parameter_count(channels: int) -> int:
+        """Gives how many AdaIN numbers one block takes: shift and scale for two layers."""
+        return 4 * channels
+
+    def forward(self, x: Tensor, adain: Tensor) -> Tensor:
+        """Gives features of the same shape.
+
+        Args:
+            x: N x C x H x W.
+            adain: N x 4C: shift and scale of the first layer, then shift and scale of the second.
+        """
+        shift_1, scale_1, shift_2, scale_2 = adain.to(x.dtype).chunk(4, dim=1)
+        y = F.relu(adaptive_instance_norm(self.first(reflect_pad(x, 1)), shift_1, scale_1))
+        return x + adaptive_instance_norm(self.second(reflect_pad(y, 1)), shift_2, scale_2)

@@ -1,0 +1,49 @@
+"""Normalisation layers of MUNIT, written as plain arithmetic where the published form is unusual.
+
+Floor 1: imports torch only.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPSILON = 1e-5
+
+
+def instance_norm(x: Tensor) -> Tensor:
+    """Gives x with zero mean and unit (biased) variance per sample and channel; N x C x H x W."""
+    return F.instance_norm(x, eps=EPSILON)
+
+
+def adaptive_instance_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Gives ``scale * instance_norm(x) + shift`` with one shift and scale per sample and channel.
+
+    Huang & Belongie 2017, eq. 8; MUNIT section 4.1 (2018) takes shift and scale from the style code.
+
+    Args:
+        x: N x C x H x W features.
+        shift: N x C; scale: N x C (no "+1" is added: published code adds none).
+    """
+    return instance_norm(x) * scale[:, :, None, None] + shift[:, :, None, None]
+
+
+class MunitLayerNorm(nn.Module):
+    """Normalises each sample over C, H and W, then applies a gain and a shift per channel.
+
+    As in NVlabs/MUNIT networks.py (class LayerNorm): the deviation is the unbiased one, and eps is added
+    to the deviation, outside the root. The gain starts at U(0, 1), the shift at 0.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.rand(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gives normalised features; N x C x H x W, same dtype as came in."""
+        wide = x.float()
+        variance, mean = torch.var_mean(wide, dim=(1, 2, 3), keepdim=True, correction=1)
+        normalised = (wide - mean) / (variance.sqrt() + EPSILON)
+        return (normalised * self.gain[:, None, None] + self.shift[:, None, None]).to(x.dtype)

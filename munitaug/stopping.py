@@ -1,0 +1,39 @@
+"""Ctrl-C and SIGTERM as a question that a loop asks, so that it can save and leave cleanly.
+
+Floor 1: imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Gives a function that answers whether a stop was asked for; a second signal stops at once.
+
+    Handlers are set for SIGINT and SIGTERM and put back on leaving. Outside the main thread, where Python
+    cannot set handlers, the answer is always no.
+    """
+    asked = False
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del frame
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt(signal.Signals(number).name)
+        asked = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
