@@ -1,0 +1,124 @@
+"""What *training* needs of a method: its phases, each one optimiser and what it minimises.
+
+Floor 3: imports types and translator.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+from torch import Tensor, nn
+
+from munitaug.translator import Translator
+from munitaug.types import DomainKey, Pair
+
+Loss = Callable[[Pair], dict[str, Tensor]]
+
+
+class MethodConfig(Protocol):
+    """What every method's frozen configuration has in common."""
+
+    @property
+    def channels(self) -> int:
+        """Gives the image channels of both domains, 1 to 4."""
+        ...
+
+    @classmethod
+    def preset(cls, name: str, *, channels: int = 3) -> Self:
+        """Gives a named configuration."""
+        ...
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """How a method's phases are optimised, with Adam.
+
+    Args:
+        lr: step size.
+        betas: decay of the first and second moment.
+        weight_decay: L2 penalty added to the gradient (as torch.optim.Adam does).
+        halve_every_steps: multiply lr by 0.5 every so many steps; 0 never does.
+        linear_decay_from: fraction of the run in [0, 1] after which lr falls linearly to 0; 1 never does.
+        ema_decay: decay per step of the averaged weights that are used afterwards; 0 keeps the last weights.
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    weight_decay: float = 1e-4
+    halve_every_steps: int = 0
+    linear_decay_from: float = 1.0
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0.0:
+            raise ValueError(f"lr must be > 0, got {self.lr}")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+        if not 0.0 <= self.linear_decay_from <= 1.0:
+            raise ValueError(f"linear_decay_from must be in [0, 1], got {self.linear_decay_from}")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser and what it minimises.
+
+    Args:
+        name: appears in the log and in the state file; unique within a method.
+        modules: whose parameters this phase changes.
+        loss: gives weighted scalars; their sum is minimised, each is logged.
+        every: the phase runs at steps that are multiples of this.
+        lr_scale: multiplies the method's learning rate.
+    """
+
+    name: str
+    modules: tuple[nn.Module, ...]
+    loss: Loss
+    every: int = 1
+    lr_scale: float = 1.0
+
+
+class Method(nn.Module, ABC):
+    """Networks and losses of one paper: no optimiser, no loop, no file.
+
+    Args:
+        config: the frozen configuration it was built from.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.style_banks: dict[DomainKey, Tensor] = {}
+
+    @property
+    @abstractmethod
+    def config(self) -> MethodConfig:
+        """Gives the configuration; saved with the weights."""
+
+    @property
+    @abstractmethod
+    def optimiser(self) -> OptimiserSettings:
+        """Gives the optimiser settings of the method's phases."""
+
+    @abstractmethod
+    def phases(self) -> tuple[Phase, ...]:
+        """Gives the phases in update order."""
+
+    @abstractmethod
+    def translator(self, source: DomainKey, target: DomainKey) -> Translator:
+        """Gives the translator from one domain to the other; it shares the method's weights."""
+
+    def prepare(self, pairs: Iterable[Pair]) -> None:
+        """Runs once before step 0, for statistics that a method takes from its data; most need none."""
+        del pairs
+
+    @property
+    def core(self) -> Method:
+        """Gives the method that is saved: itself, or for a wrapper the method inside."""
+        return self

@@ -1,0 +1,176 @@
+"""Where a style code comes from: the prior, real target images, a mixture fitted to them, exemplars.
+
+Random prior styles can be unrealistic, and exemplars lack variety; the mixture is to give both.
+
+Floor 2: imports torch; scikit-learn only where a mixture is fitted.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+StyleName = Literal["prior", "bank", "mixture"]
+STYLE_NAMES: tuple[StyleName, ...] = ("prior", "bank", "mixture")
+
+
+class StyleSource(ABC):
+    """Gives style codes; every draw comes from the generator that is passed in."""
+
+    @abstractmethod
+    def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
+        """Gives n x k x style_dim float32 codes on the CPU: k for each of n images."""
+
+
+class PriorStyles(StyleSource):
+    """Codes from N(0, I), the distribution MUNIT trains with (section 4.2, 2018).
+
+    Args:
+        style_dim: numbers in a code; 0 for one-to-one methods.
+        truncation: numbers outside [-truncation, truncation] are drawn again (Brock et al. 2019, section
+            3.1); None keeps them all. Must be at least 0.1.
+
+    Raises:
+        ValueError: truncation below 0.1.
+    """
+
+    def __init__(self, style_dim: int, truncation: float | None = None) -> None:
+        _check_truncation(truncation)
+        self.style_dim = style_dim
+        self.truncation = truncation
+
+    def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
+        """Gives n x k x style_dim standard normal numbers, truncated if asked for."""
+        if self.truncation is None:
+            return torch.randn(n, k, self.style_dim, generator=generator)
+        uniform = torch.rand(n, k, self.style_dim, generator=generator, dtype=torch.float64)
+        low, high = _normal_cdf(-self.truncation), _normal_cdf(self.truncation)
+        normal: Tensor = torch.special.ndtri(low + (high - low) * uniform)
+        return normal.to(torch.float32)
+
+
+class BankStyles(StyleSource):
+    """Codes of real target images, drawn with equal chance.
+
+    Args:
+        bank: M x style_dim codes, M >= 1.
+        truncation: pulls every code towards the bank's mean by this factor, 0 < factor <= 1; None is 1.
+
+    Raises:
+        ValueError: the bank is empty or truncation is outside its range.
+    """
+
+    def __init__(self, bank: Tensor, truncation: float | None = None) -> None:
+        self.bank = _pull_to_mean(_check_bank(bank), truncation)
+
+    def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
+        """Gives n x k codes of the bank."""
+        return self.bank[torch.randint(len(self.bank), (n, k), generator=generator)]
+
+
+class MixtureStyles(StyleSource):
+    """Codes from a Gaussian mixture fitted to a bank: as realistic as the bank, without its finite list.
+
+    Args:
+        bank: M x style_dim codes, M >= 2.
+        components: Gaussians in the mixture, at most M / 2.
+        truncation: the Gaussian noise inside a component is truncated as in :class:`PriorStyles`.
+
+    Raises:
+        ValueError: the bank is empty or truncation is below 0.1.
+        ImportError: scikit-learn is missing.
+    """
+
+    def __init__(self, bank: Tensor, components: int = 8, truncation: float | None = None) -> None:
+        try:
+            from sklearn.mixture import GaussianMixture
+        except ImportError as error:
+            raise ImportError(
+                'style="mixture" needs scikit-learn: pip install "munitaug[benchmarks]"'
+            ) from error
+        codes = _check_bank(bank)
+        self.noise = PriorStyles(codes.shape[1], truncation)
+        count = max(1, min(components, len(codes) // 2))
+        fitted = GaussianMixture(count, covariance_type="full", reg_covar=1e-4, random_state=0)
+        fitted.fit(codes.double().numpy())
+        self.chances = torch.from_numpy(fitted.weights_).float()
+        self.means = torch.from_numpy(fitted.means_).float()
+        self.factors = torch.linalg.cholesky(torch.from_numpy(fitted.covariances_)).float()
+
+    def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
+        """Gives n x k draws from the mixture."""
+        component = torch.multinomial(self.chances, n * k, replacement=True, generator=generator).view(n, k)
+        noise = self.noise.sample(n, k, generator)
+        return self.means[component] + torch.einsum("nkij,nkj->nki", self.factors[component], noise)
+
+
+class FixedStyles(StyleSource):
+    """Codes of exemplar images; with several, one is drawn for each variant.
+
+    Args:
+        codes: M x style_dim codes of the exemplars, M >= 1.
+
+    Raises:
+        ValueError: there is no code.
+    """
+
+    def __init__(self, codes: Tensor) -> None:
+        self.codes = _check_bank(codes)
+
+    def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
+        """Gives n x k codes; with one exemplar all are equal."""
+        return self.codes[torch.randint(len(self.codes), (n, k), generator=generator)]
+
+
+def style_source(
+    name: str, style_dim: int, bank: Tensor | None = None, truncation: float | None = None
+) -> StyleSource:
+    """Gives a style source by name.
+
+    Args:
+        name: "prior", "bank" or "mixture".
+        style_dim: numbers in a code.
+        bank: M x style_dim codes of target images, needed by "bank" and "mixture".
+        truncation: see the sources.
+
+    Raises:
+        ValueError: unknown name, or a bank is needed and there is none.
+    """
+    if name == "prior":
+        return PriorStyles(style_dim, truncation)
+    codes = torch.zeros(0, style_dim) if bank is None else bank
+    if name == "bank":
+        return BankStyles(codes, truncation)
+    if name == "mixture":
+        return MixtureStyles(codes, truncation=truncation)
+    raise ValueError(f"style must be one of {', '.join(STYLE_NAMES)} (or exemplar images), got {name!r}")
+
+
+def _check_bank(bank: Tensor) -> Tensor:
+    if bank.ndim != 2 or len(bank) == 0:
+        raise ValueError(
+            "there are no codes of target images to draw styles from: the checkpoint was saved without a "
+            'style bank; use style="prior", or train with munitaug.train, which keeps one'
+        )
+    return bank.detach().float().cpu()
+
+
+def _pull_to_mean(bank: Tensor, factor: float | None) -> Tensor:
+    if factor is None:
+        return bank
+    if not 0.0 < factor <= 1.0:
+        raise ValueError(f'truncation of style="bank" must be in (0, 1], got {factor}')
+    mean = bank.mean(dim=0, keepdim=True)
+    return mean + factor * (bank - mean)
+
+
+def _check_truncation(truncation: float | None) -> None:
+    if truncation is not None and not truncation >= 0.1:
+        raise ValueError(f"truncation must be at least 0.1, got {truncation}")
+
+
+def _normal_cdf(x: float) -> float:
+    return float(torch.special.ndtr(torch.tensor(x, dtype=torch.float64)))

@@ -1,0 +1,95 @@
+"""What *use* needs of a trained model: images of one domain in, K styled images of the other out.
+
+Floor 2: imports types, images.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from munitaug.images import crop_padding, pad_to_multiple
+from munitaug.types import MIN_SIDE, Content
+
+
+class Translator(nn.Module, ABC):
+    """Translates images of one domain into the other; pure: equal inputs give equal outputs.
+
+    Args:
+        channels: image channels it takes and gives.
+        size_multiple: encode_content needs image sides that are multiples of this, in pixels;
+            translate pads and crops by itself.
+        style_dim: numbers in a style code; 0 means one output per input.
+        style_bank: M x style_dim codes of real target images, or M = 0 when none were kept.
+    """
+
+    style_bank: Tensor
+
+    def __init__(self, channels: int, size_multiple: int, style_dim: int, style_bank: Tensor | None = None) -> None:
+        super().__init__()
+        self.channels = channels
+        self.size_multiple = size_multiple
+        self.style_dim = style_dim
+        bank = torch.zeros(0, style_dim) if style_bank is None else style_bank.detach().clone()
+        self.register_buffer("style_bank", bank, persistent=False)
+
+    @abstractmethod
+    def encode_content(self, x: Tensor) -> Content:
+        """Gives the content of x: N x C x H x W in [-1, 1], sides multiples of size_multiple."""
+
+    @abstractmethod
+    def decode(self, content: Content, style: Tensor) -> Tensor:
+        """Gives N x C x H x W in [-1, 1] of N contents and style: N x style_dim."""
+
+    @abstractmethod
+    def encode_style(self, y: Tensor) -> Tensor:
+        """Gives N x style_dim codes of target images y: N x C x H x W in [-1, 1].
+
+        Raises:
+            ValueError: the method has no style encoder.
+        """
+
+    def translate(self, x: Tensor, style: Tensor) -> Tensor:
+        """Gives K translations of every image; content is encoded once and decoded K times.
+
+        Args:
+            x: N x C x H x W in [-1, 1]; any sides from 16 px up (padded by reflection and cropped back).
+            style: N x K x style_dim.
+
+        Returns:
+            N x K x C x H x W in [-1, 1], float32.
+
+        Raises:
+            ValueError: wrong channel count, image too small, or styles that do not fit.
+        """
+        self._check(x, style)
+        count, variants = style.shape[:2]
+        if count == 0 or variants == 0:
+            return x.new_zeros((count, variants, *x.shape[1:]))
+        padded, padding = pad_to_multiple(x, self.size_multiple)
+        content = repeat_content(self.encode_content(padded), variants)
+        images = crop_padding(self.decode(content, style.flatten(0, 1)), padding)
+        grouped: Tensor = images.unflatten(0, (count, variants))
+        return grouped
+
+    def _check(self, x: Tensor, style: Tensor) -> None:
+        if x.ndim != 4 or x.shape[1] != self.channels:
+            raise ValueError(f"images must be N x {self.channels} x H x W, got {' x '.join(map(str, x.shape))}")
+        if min(x.shape[-2:]) < MIN_SIDE:
+            raise ValueError(
+                f"image is {x.shape[-1]} x {x.shape[-2]} px, but sides of at least {MIN_SIDE} px are needed; "
+                "resize first"
+            )
+        if style.ndim != 3 or style.shape[0] != x.shape[0] or style.shape[2] != self.style_dim:
+            raise ValueError(
+                f"styles must be {x.shape[0]} x K x {self.style_dim}, got {' x '.join(map(str, style.shape))}"
+            )
+
+
+def repeat_content(content: Content, variants: int) -> Content:
+    """Gives every content ``variants`` times in a row, so that it stands beside its K styles."""
+    if isinstance(content, tuple):
+        return tuple(part.repeat_interleave(variants, dim=0) for part in content)
+    return content.repeat_interleave(variants, dim=0)
