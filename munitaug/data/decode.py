@@ -1,0 +1,118 @@
+"""One image file to one uint8 tensor, with every surprise of file formats refused or resolved here.
+
+Floor 2: imports types, images and data; PIL.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from munitaug.images import array_to_tensor, resize_uint8
+from munitaug.types import MIN_SIDE
+
+MODE_OF_CHANNELS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_LEVELS_PER_BYTE = 257
+
+
+class UnreadableError(ValueError):
+    """The file is damaged, or so large that decoding it may be an attack."""
+
+
+class UnsuitableError(ValueError):
+    """The file can be read, but is not a picture that networks here can take."""
+
+
+def decode_file(file: Path) -> Image.Image:
+    """Gives the first frame of a file as an upright 8-bit L, LA, RGB or RGBA image.
+
+    EXIF orientation is applied. 1-bit becomes L; a palette becomes RGB, or RGBA if it has transparency; 16-bit grey
+    v becomes round(v / 257), so that 65535 is 255.
+
+    Raises:
+        UnreadableError: the file is damaged, truncated or larger than PIL's limit on pixels.
+        UnsuitableError: CMYK, floating or another colour space without an obvious meaning as RGB.
+    """
+    try:
+        with Image.open(file) as opened:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and opened.width * opened.height > limit:
+                raise UnreadableError(f"{opened.width} x {opened.height} px is over PIL's limit of {limit} pixels")
+            opened.load()
+            upright = ImageOps.exif_transpose(opened)
+    except UnreadableError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableError("not an image of any known format") from error
+    except Exception as error:  # PIL's readers raise a dozen unrelated types for a damaged file
+        raise UnreadableError(f"{error}" or type(error).__name__) from error
+    return _to_eight_bit(upright)
+
+
+def match_mode(image: Image.Image, channels: int) -> Image.Image:
+    """Gives the image with 1 to 4 channels; transparency that is not wanted is laid on white, never just dropped."""
+    wanted = MODE_OF_CHANNELS[channels]
+    if image.mode == wanted:
+        return image
+    if image.mode in ("LA", "RGBA") and wanted in ("L", "RGB"):
+        colour = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colour).convert("RGB")
+    return image.convert(wanted)
+
+
+def image_to_tensor(image: Image.Image, size: int | None) -> Tensor:
+    """Gives uint8 C x H x W, or C x size x size: the centre square, resized antialiased bilinear."""
+    picture = array_to_tensor(np.array(image))
+    if size is None:
+        return picture
+    height, width = picture.shape[1:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize_uint8(picture[None, :, top : top + side, left : left + side], size)[0]
+
+
+def check_size(image: Image.Image, size: int | None) -> None:
+    """Checks that there is a picture in the image.
+
+    Raises:
+        UnsuitableError: a single pixel, or a side below 16 px that no ``size`` enlarges.
+    """
+    if image.width * image.height == 1:
+        raise UnsuitableError("1 x 1 px carries no picture; remove the file")
+    if size is None and min(image.size) < MIN_SIDE:
+        raise UnsuitableError(
+            f"{image.width} x {image.height} px (width x height), but networks need sides of at least {MIN_SIDE} px; "
+            "remove the file, or give a size, for example --size 64"
+        )
+
+
+def _to_eight_bit(image: Image.Image) -> Image.Image:
+    if image.mode in _SIXTEEN_BIT_MODES:
+        return _sixteen_to_eight_bit(image)
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode == "P" or (image.mode in ("L", "RGB") and image.has_transparency_data):
+        colour = "RGBA" if image.mode != "L" else "LA"
+        return image.convert(colour if image.has_transparency_data else "RGB")
+    if image.mode == "PA":
+        return image.convert("RGBA")
+    if image.mode in MODE_OF_CHANNELS.values():
+        return image
+    raise UnsuitableError(
+        f"colour mode {image.mode}, which has no one meaning on a screen; convert it to 8-bit RGB or grey first, for "
+        "example with PIL: Image.open(...).convert('RGB')"
+    )
+
+
+def _sixteen_to_eight_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise UnsuitableError(
+            f"32-bit grey with values from {values.min()} to {values.max()}; expected at most 16 bits: 0 to 65535"
+        )
+    levels = (values + _LEVELS_PER_BYTE // 2) // _LEVELS_PER_BYTE
+    return Image.fromarray(levels.astype(np.uint8))

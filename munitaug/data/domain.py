@@ -1,0 +1,128 @@
+"""What a domain is: uint8 images of one size and channel count, with or without labels.
+
+Floor 2: imports types and images.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from munitaug.types import UNLABELLED, DomainError, LabelMissingError
+
+
+class ImageDomain(Dataset[tuple[Tensor, int]], ABC):
+    """A data set of images of one kind; item i is (uint8 C x H x W in [0, 255], class or -1).
+
+    Args:
+        name: as the user wrote it, for messages and provenance.
+        channels: image channels, 1 to 4.
+        class_names: names of the classes in label order; empty when unlabelled.
+    """
+
+    def __init__(self, name: str, channels: int, class_names: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.channels = channels
+        self.class_names = class_names
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Gives the number of images."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Gives (uint8 C x H x W, class or -1) of one image."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> Tensor | None:
+        """Gives the N int64 classes without decoding images, or ``None`` when unlabelled."""
+
+    def images(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Gives uint8 N x C x H x W of the images at these indices.
+
+        Raises:
+            DomainError: the images differ in size.
+        """
+        items = [self[int(index)][0] for index in indices]
+        if not items:
+            return torch.zeros(0, self.channels, 0, 0, dtype=torch.uint8)
+        shapes = {tuple(item.shape) for item in items}
+        if len(shapes) > 1:
+            raise DomainError(
+                f"{self.name}: images of different sizes cannot form one batch ({sorted(shapes)[:3]} as C, H, W); "
+                "give a size, for example --size 64"
+            )
+        return torch.stack(items)
+
+    def require_labels(self) -> Tensor:
+        """Gives the labels.
+
+        Raises:
+            LabelMissingError: the domain has none.
+        """
+        if self.labels is None or bool((self.labels == UNLABELLED).any()):
+            raise LabelMissingError(
+                f"{self.name} has no labels, but they are needed here; use a folder with one sub-folder per class"
+            )
+        return self.labels
+
+
+class ArrayDomain(ImageDomain):
+    """A domain held in memory, decoded once.
+
+    Args:
+        name: for messages and provenance.
+        images: uint8 N x C x H x W in [0, 255].
+        labels: N int64 classes, or ``None``.
+        class_names: names of the classes in label order.
+
+    Raises:
+        DomainError: no image, or images and labels differ in number.
+        TypeError: images are not uint8.
+    """
+
+    def __init__(
+        self, name: str, images: Tensor, labels: Tensor | None = None, class_names: tuple[str, ...] = ()
+    ) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise TypeError(f"{name}: images must be uint8 N x C x H x W, got {images.dtype} {tuple(images.shape)}")
+        if len(images) == 0:
+            raise DomainError(f"{name} holds no image")
+        if labels is not None and len(labels) != len(images):
+            raise DomainError(f"{name} holds {len(images)} images, but {len(labels)} labels")
+        super().__init__(name, images.shape[1], class_names)
+        self._images = images
+        self._labels = None if labels is None else labels.to(torch.int64)
+
+    def __len__(self) -> int:
+        """Gives the number of images."""
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Gives (uint8 C x H x W, class or -1) of one image."""
+        return self._images[index], UNLABELLED if self._labels is None else int(self._labels[index])
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Gives the N int64 classes, or ``None``."""
+        return self._labels
+
+    def images(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Gives uint8 N x C x H x W of the images at these indices."""
+        return self._images[torch.as_tensor(indices, dtype=torch.int64)]
+
+
+def load_in_memory(domain: ImageDomain) -> ArrayDomain:
+    """Gives the same domain with every image decoded into memory; itself if it already is.
+
+    Raises:
+        DomainError: the images differ in size.
+    """
+    if isinstance(domain, ArrayDomain):
+        return domain
+    return ArrayDomain(domain.name, domain.images(range(len(domain))), domain.labels, domain.class_names)

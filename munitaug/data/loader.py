@@ -1,0 +1,216 @@
+"""The endless stream of unpaired batches, every one a function of (seed, step).
+
+Floor 2: imports types, random, images and data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from munitaug.data.domain import ImageDomain
+from munitaug.data.folder import FolderDomain
+from munitaug.images import uint8_to_model
+from munitaug.random import random_permutation, seed_of, torch_generator
+from munitaug.types import MIN_SIDE, DomainError, DomainKey, Pair
+
+_KEPT_PERMUTATIONS = 4
+
+
+class UnpairedLoader:
+    """Batches of two domains in no correspondence; nothing depends on what was read before.
+
+    Draw ``step * batch_size + i`` of a domain is entry ``draw % len`` of the permutation of epoch
+    ``draw // len``: every image comes once an epoch, and batches run across the border of epochs, so all are full.
+    The labels of ``domain_b`` are never looked at.
+
+    Args:
+        domain_a: source of ``Pair.a`` and ``Pair.label_a``.
+        domain_b: source of ``Pair.b``.
+        batch_size: images of each domain in a batch.
+        seed: of the run.
+        flip: mirror each image left to right with probability 1/2; wrong for digits and writing.
+        crop: side in pixels of the square cut from a random place of each image; ``None`` takes whole images.
+        workers: processes that decode ahead; 0 reads in this one. Their number does not change a pair.
+
+    Raises:
+        DomainError: the domains differ in channels or size, or the images are smaller than 16 px or the crop.
+        ValueError: batch_size below 1, or workers below 0.
+    """
+
+    def __init__(
+        self,
+        domain_a: ImageDomain,
+        domain_b: ImageDomain,
+        *,
+        batch_size: int,
+        seed: int,
+        flip: bool = False,
+        crop: int | None = None,
+        workers: int = 0,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if workers < 0:
+            raise ValueError(f"workers must be 0 or more, got {workers}")
+        check_compatible(domain_a, domain_b, crop)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.workers = workers
+        self._domain_a = domain_a
+        self._labels_a = domain_a.labels
+        self._stream_a = _DomainStream(domain_a, "a", batch_size, seed, flip, crop)
+        self._stream_b = _DomainStream(domain_b, "b", batch_size, seed, flip, crop)
+
+    def from_step(self, step: int) -> Iterator[Pair]:
+        """Gives the pairs of ``step``, ``step + 1``, ... without end.
+
+        Raises:
+            ValueError: step is negative.
+        """
+        if step < 0:
+            raise ValueError(f"step must be 0 or more, got {step}")
+        if self.workers == 0:
+            return map(self.pair_at, count(step))
+        batches = DataLoader(
+            _Pairs(self),
+            batch_size=None,
+            sampler=_StepsFrom(step),
+            num_workers=self.workers,
+            generator=torch.Generator(),
+        )
+        return iter(batches)
+
+    def pair_at(self, step: int) -> Pair:
+        """Gives the pair of one step; images are N x C x H x W in [-1, 1]."""
+        order_a = self._stream_a.order(step)
+        return Pair(
+            a=self._stream_a.images(step, order_a),
+            b=self._stream_b.images(step, self._stream_b.order(step)),
+            label_a=None if self._labels_a is None else self._labels_a[order_a],
+            seed=seed_of(self.seed, "pair", step),
+        )
+
+
+def check_compatible(domain_a: ImageDomain, domain_b: ImageDomain, crop: int | None = None) -> None:
+    """Checks that one network can take both domains.
+
+    Raises:
+        DomainError: they differ in channels, or in size where nothing is cropped, or are too small.
+    """
+    if domain_a.channels != domain_b.channels:
+        raise DomainError(
+            f"{domain_a.name} has {domain_a.channels} channels and {domain_b.name} has {domain_b.channels}; "
+            "give one count for both, for example --channels 3"
+        )
+    sizes_a, sizes_b = _sizes(domain_a), _sizes(domain_b)
+    for domain, sizes in ((domain_a, sizes_a), (domain_b, sizes_b)):
+        _check_sizes(domain, sizes, crop)
+    if crop is None and sizes_a != sizes_b:
+        (height_a, width_a), (height_b, width_b) = sizes_a[0], sizes_b[0]
+        raise DomainError(
+            f"{domain_a.name} is {height_a} x {width_a} px and {domain_b.name} is {height_b} x {width_b} px; "
+            "give one size for both, for example --size 64"
+        )
+
+
+def _sizes(domain: ImageDomain) -> Sequence[tuple[int, int]]:
+    """Gives the different (height, width) of a domain; domains other than folders have one."""
+    if isinstance(domain, FolderDomain):
+        return domain.sizes
+    image, _ = domain[0]
+    return ((image.shape[1], image.shape[2]),)
+
+
+def _check_sizes(domain: ImageDomain, sizes: Sequence[tuple[int, int]], crop: int | None) -> None:
+    if crop is None and len(sizes) > 1:
+        raise DomainError(
+            f"{domain.name} holds images of different sizes ({sizes[0]} and {sizes[1]} px and perhaps more); "
+            "give a size, for example --size 64, or a crop"
+        )
+    smallest = min(min(size) for size in sizes)
+    if crop is not None and not MIN_SIDE <= crop <= smallest:
+        raise DomainError(
+            f"crop is {crop} px, but must lie between {MIN_SIDE} px and the smallest side in {domain.name}, "
+            f"{smallest} px; crop less, or give a size, for example --size 64"
+        )
+    if smallest < MIN_SIDE:
+        raise DomainError(
+            f"{domain.name} has sides of {smallest} px, but networks need at least {MIN_SIDE} px; "
+            f"give a size, for example --size {MIN_SIDE}"
+        )
+
+
+class _DomainStream:
+    """The order and the augmentation of one domain."""
+
+    def __init__(
+        self, domain: ImageDomain, key: DomainKey, batch_size: int, seed: int, flip: bool, crop: int | None
+    ) -> None:
+        self.domain = domain
+        self.key = key
+        self.batch_size = batch_size
+        self.seed = seed
+        self.flip = flip
+        self.crop = crop
+        self._permutations: dict[int, Tensor] = {}
+
+    def order(self, step: int) -> Tensor:
+        """Gives the N indices of a step."""
+        draws = range(step * self.batch_size, (step + 1) * self.batch_size)
+        length = len(self.domain)
+        return torch.tensor([int(self._permutation(draw // length)[draw % length]) for draw in draws])
+
+    def images(self, step: int, order: Tensor) -> Tensor:
+        """Gives N x C x H x W in [-1, 1] of these indices, flipped and cropped as drawn for the step."""
+        generator = torch_generator(self.seed, "augment", step, self.key)
+        mirrored = torch.rand(self.batch_size, generator=generator) < 0.5
+        corners = torch.rand(self.batch_size, 2, generator=generator, dtype=torch.float64)
+        if self.crop is None:
+            images = self.domain.images(order)
+        else:
+            items = (self.domain[int(index)][0] for index in order)
+            images = torch.stack([_cut(item, corner, self.crop) for item, corner in zip(items, corners, strict=True)])
+        if self.flip:
+            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+        return uint8_to_model(images)
+
+    def _permutation(self, epoch: int) -> Tensor:
+        """Gives the order of an epoch; the last few are kept, for speed only."""
+        if epoch not in self._permutations:
+            if len(self._permutations) >= _KEPT_PERMUTATIONS:
+                self._permutations.pop(next(iter(self._permutations)))
+            self._permutations[epoch] = random_permutation(len(self.domain), self.seed, "order", self.key, epoch)
+        return self._permutations[epoch]
+
+
+def _cut(image: Tensor, corner: Tensor, side: int) -> Tensor:
+    """Gives C x side x side at a corner given as two fractions of the room there is."""
+    top, left = (
+        int(fraction * (extent - side + 1)) for fraction, extent in zip(corner.tolist(), image.shape[1:], strict=True)
+    )
+    return image[:, top : top + side, left : left + side]
+
+
+class _Pairs(Dataset[Pair]):
+    """Item ``step`` is the whole batch of that step, so workers need no shared state."""
+
+    def __init__(self, loader: UnpairedLoader) -> None:
+        self._loader = loader
+
+    def __getitem__(self, step: int) -> Pair:
+        return self._loader.pair_at(step)
+
+
+class _StepsFrom(Sampler[int]):
+    """Counts steps without end."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return count(self._start)

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from munitaug.data.domain import ArrayDomain
+from munitaug.data.folder import FolderDomain
+from munitaug.data.loader import UnpairedLoader
+from munitaug.types import DomainError, Pair
+
+MakeDomain = Callable[..., ArrayDomain]
+
+
+def values_of(images: torch.Tensor) -> list[int]:
+    """Undoes [0, 255] -> [-1, 1] for images of one value each."""
+    return [round((float(image.mean()) + 1) * 127.5) for image in images]
+
+
+def take(loader: UnpairedLoader, step: int, steps: int) -> list[Pair]:
+    return list(islice(loader.from_step(step), steps))
+
+
+def same(first: Pair, second: Pair) -> bool:
+    assert first.label_a is not None
+    assert second.label_a is not None
+    equal = torch.equal(first.a, second.a) and torch.equal(first.b, second.b)
+    return equal and torch.equal(first.label_a, second.label_a) and first.seed == second.seed
+
+
+class LockedLabels(ArrayDomain):
+    """A target domain whose labels may not be looked at."""
+
+    @property
+    def labels(self) -> torch.Tensor:
+        raise AssertionError("the labels of the target were read")
+
+
+def test_pair_holds_model_images_and_labels_of_a(numbered_domain: MakeDomain) -> None:
+    pair = take(UnpairedLoader(numbered_domain(50), numbered_domain(40), batch_size=7, seed=0), 0, 1)[0]
+    assert pair.a.dtype == pair.b.dtype == torch.float32
+    assert pair.a.shape == pair.b.shape == (7, 1, 16, 16)
+    assert pair.label_a is not None
+    assert pair.label_a.dtype == torch.int64
+    assert pair.label_a.tolist() == [value % 10 for value in values_of(pair.a)]
+
+
+def test_white_is_plus_one_and_black_is_minus_one() -> None:
+    black = ArrayDomain("black", torch.zeros(1, 1, 16, 16, dtype=torch.uint8))
+    white = ArrayDomain("white", torch.full((1, 1, 16, 16), 255, dtype=torch.uint8))
+    pair = take(UnpairedLoader(black, white, batch_size=2, seed=0), 0, 1)[0]
+    assert pair.a.unique().tolist() == [-1.0]
+    assert pair.b.unique().tolist() == [1.0]
+    assert pair.label_a is None
+
+
+def test_every_image_comes_once_an_epoch_across_the_borders_of_batches(numbered_domain: MakeDomain) -> None:
+    pairs = take(UnpairedLoader(numbered_domain(10), numbered_domain(10), batch_size=4, seed=1), 0, 5)
+    drawn = [value for pair in pairs for value in values_of(pair.a)]
+    assert sorted(drawn[:10]) == list(range(10))
+    assert sorted(drawn[10:]) == list(range(10))
+    assert drawn[:10] != drawn[10:]
+
+
+def test_batches_are_full_when_larger_than_the_domain(numbered_domain: MakeDomain) -> None:
+    pair = take(UnpairedLoader(numbered_domain(3), numbered_domain(5), batch_size=8, seed=1), 0, 1)[0]
+    values = values_of(pair.a)
+    assert sorted(values[:3]) == sorted(values[3:6]) == [0, 1, 2]
+    assert len(pair.b) == 8
+
+
+def test_domains_are_shuffled_apart(numbered_domain: MakeDomain) -> None:
+    pair = take(UnpairedLoader(numbered_domain(64), numbered_domain(64), batch_size=64, seed=0), 0, 1)[0]
+    assert values_of(pair.a) != values_of(pair.b)
+
+
+def test_starting_at_a_step_gives_what_running_to_it_gives(numbered_domain: MakeDomain) -> None:
+    options = {"batch_size": 4, "seed": 5, "flip": True, "crop": 16}
+    domains = numbered_domain(10, side=24), numbered_domain(7, side=20)
+    whole = take(UnpairedLoader(*domains, **options), 0, 9)  # type: ignore[arg-type]
+    resumed = take(UnpairedLoader(*domains, **options), 6, 3)  # type: ignore[arg-type]
+    assert all(map(same, whole[6:], resumed))
+
+
+def test_another_seed_gives_another_order_and_another_pair_seed(numbered_domain: MakeDomain) -> None:
+    first, second = (
+        take(UnpairedLoader(numbered_domain(64), numbered_domain(64), batch_size=16, seed=seed), 0, 1)[0]
+        for seed in (0, 1)
+    )
+    assert values_of(first.a) != values_of(second.a)
+    assert first.seed != second.seed
+
+
+def test_pair_seeds_differ_between_steps(numbered_domain: MakeDomain) -> None:
+    pairs = take(UnpairedLoader(numbered_domain(4), numbered_domain(4), batch_size=1, seed=0), 0, 20)
+    assert len({pair.seed for pair in pairs}) == 20
+
+
+def test_workers_give_the_same_pairs_and_leave_the_global_generator_alone(numbered_domain: MakeDomain) -> None:
+    options = {"batch_size": 4, "seed": 2, "flip": True}
+    domains = numbered_domain(10), numbered_domain(7)
+    alone = take(UnpairedLoader(*domains, **options), 3, 6)  # type: ignore[arg-type]
+    before = torch.get_rng_state()
+    helped = take(UnpairedLoader(*domains, workers=2, **options), 3, 6)  # type: ignore[arg-type]
+    assert all(map(same, alone, helped))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_labels_of_the_target_are_never_read(numbered_domain: MakeDomain) -> None:
+    locked = LockedLabels("locked", torch.zeros(4, 1, 16, 16, dtype=torch.uint8))
+    assert len(take(UnpairedLoader(numbered_domain(4), locked, batch_size=2, seed=0), 0, 3)) == 3
+
+
+def test_flip_mirrors_about_half_of_the_images_and_changes_nothing_else() -> None:
+    ramp = torch.arange(16, dtype=torch.uint8).expand(1, 1, 16, 16).contiguous()
+    domain = ArrayDomain("ramp", ramp)
+    pair = take(UnpairedLoader(domain, domain, batch_size=200, seed=0, flip=True), 0, 1)[0]
+    upright = ramp[0].float() / 127.5 - 1
+    is_upright = [torch.allclose(image, upright, atol=1e-6) for image in pair.a]
+    is_mirrored = [torch.allclose(image, upright.flip(-1), atol=1e-6) for image in pair.a]
+    assert all(one != other for one, other in zip(is_upright, is_mirrored, strict=True))
+    assert 70 < sum(is_mirrored) < 130
+
+
+def test_crop_cuts_every_place_of_the_image() -> None:
+    positions = (torch.arange(18)[:, None] * 10 + torch.arange(18)[None, :]).to(torch.uint8)
+    domain = ArrayDomain("map", positions[None, None])
+    pair = take(UnpairedLoader(domain, domain, batch_size=300, seed=0, crop=16), 0, 1)[0]
+    assert pair.a.shape == (300, 1, 16, 16)
+    corners = {round((float(image[0, 0, 0]) + 1) * 127.5) for image in pair.a}
+    assert corners == {0, 1, 2, 10, 11, 12, 20, 21, 22}
+    steps_down = (pair.a[:, 0, 1, 0] - pair.a[:, 0, 0, 0]) * 127.5
+    assert torch.allclose(steps_down, torch.full_like(steps_down, 10.0), atol=1e-3)
+
+
+def test_crop_makes_one_batch_of_images_of_many_sizes(
+    write_image: Callable[..., Path], tmp_path: Path, numbered_domain: MakeDomain
+) -> None:
+    write_image("pictures/a.png", size=(20, 18))
+    write_image("pictures/b.png", size=(16, 30))
+    folder = FolderDomain(tmp_path / "pictures")
+    pair = take(UnpairedLoader(folder, numbered_domain(3, channels=3), batch_size=4, seed=0, crop=16), 0, 1)[0]
+    assert pair.a.shape == (4, 3, 16, 16)
+
+
+def test_images_of_many_sizes_are_refused_before_the_first_step(
+    write_image: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_image("pictures/a.png", size=(20, 18))
+    write_image("pictures/b.png", size=(16, 30))
+    folder = FolderDomain(tmp_path / "pictures")
+    with pytest.raises(DomainError, match=r"pictures holds images of different sizes.*--size 64, or a crop"):
+        UnpairedLoader(folder, folder, batch_size=2, seed=0)
+
+
+def test_channels_must_agree(numbered_domain: MakeDomain) -> None:
+    with pytest.raises(DomainError, match=r"grey has 1 channels and colour has 3; .*--channels 3"):
+        UnpairedLoader(numbered_domain(2, name="grey"), numbered_domain(2, 3, name="colour"), batch_size=1, seed=0)
+
+
+def test_sizes_must_agree(numbered_domain: MakeDomain) -> None:
+    with pytest.raises(DomainError, match=r"is 16 x 16 px and .* is 32 x 32 px; .*--size 64"):
+        UnpairedLoader(numbered_domain(2), numbered_domain(2, side=32), batch_size=1, seed=0)
+
+
+def test_images_below_16_px_are_refused(numbered_domain: MakeDomain) -> None:
+    with pytest.raises(DomainError, match=r"sides of 8 px, but networks need at least 16 px; .*--size 16"):
+        UnpairedLoader(numbered_domain(2, side=8), numbered_domain(2, side=8), batch_size=1, seed=0)
+
+
+@pytest.mark.parametrize("crop", [8, 17])
+def test_crop_must_fit(numbered_domain: MakeDomain, crop: int) -> None:
+    with pytest.raises(DomainError, match=rf"crop is {crop} px, but must lie between 16 px and the smallest side"):
+        UnpairedLoader(numbered_domain(2), numbered_domain(2), batch_size=1, seed=0, crop=crop)
+
+
+@pytest.mark.parametrize(("wrong", "message"), [({"batch_size": 0}, "batch_size"), ({"workers": -1}, "workers")])
+def test_numbers_out_of_range_are_refused(numbered_domain: MakeDomain, wrong: dict[str, int], message: str) -> None:
+    options = {"batch_size": 1, "seed": 0} | wrong
+    with pytest.raises(ValueError, match=message):
+        UnpairedLoader(numbered_domain(2), numbered_domain(2), **options)  # type: ignore[arg-type]
+
+
+def test_negative_step_is_refused(numbered_domain: MakeDomain) -> None:
+    loader = UnpairedLoader(numbered_domain(2), numbered_domain(2), batch_size=1, seed=0)
+    with pytest.raises(ValueError, match="step must be 0 or more, got -1"):
+        loader.from_step(-1)
