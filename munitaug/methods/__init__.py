@@ -1,0 +1,12 @@
+"""One file per paper; METHODS is the whole registry, written by hand.
+
+Floor 4: imports floors 1-3.
+"""
+
+from munitaug.methods.munit import Munit, MunitConfig
+from munitaug.methods.semantic import SemanticConsistency
+
+METHODS: dict[str, type[Munit]] = {"munit": Munit}
+"""Method classes by the name that the CLI, checkpoints and config files use."""
+
+__all__ = ["METHODS", "Munit", "MunitConfig", "SemanticConsistency"]

@@ -1,0 +1,384 @@
+"""MUNIT: multimodal unsupervised image-to-image translation (Huang, Liu, Belongie & Kautz, ECCV 2018).
+
+Objective and networks after arXiv 1804.04732 and NVlabs/MUNIT (trainer.py, networks.py; read, not copied:
+its licence is non-commercial). Deviations of our presets are said in :meth:`MunitConfig.preset`.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from munitaug.images import match_channels, pad_to_multiple
+from munitaug.losses import (
+    GanLoss,
+    discriminator_loss,
+    domain_invariant_perceptual_loss,
+    generator_adversarial_loss,
+    gradient_penalty_r1,
+    mean_absolute_difference,
+    mode_seeking_loss,
+)
+from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.networks.autoencoder import AutoEncoder, AutoEncoderShape
+from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
+from munitaug.networks.initialise import initialise_weights
+from munitaug.random import torch_generator
+from munitaug.translator import Translator
+from munitaug.types import Content, DomainKey, Pair
+
+PresetName = Literal["paper", "modern", "small"]
+PRESETS: tuple[PresetName, ...] = ("paper", "modern", "small")
+
+
+@dataclass(frozen=True)
+class MunitConfig:
+    """Networks, weights and optimiser of a MUNIT; the defaults are the published ones ("paper").
+
+    Args:
+        channels: image channels of both domains, 1 to 4.
+        width: feature maps after the first convolution of the encoders.
+        n_downsample: halvings of the content encoder; image sides are padded to multiples of 2^n.
+        n_style_downsample: halvings of the style encoder.
+        n_residual: residual blocks in the content encoder, and again in the decoder.
+        style_dim: numbers in a style code.
+        mlp_width: hidden units of the style MLP.
+        edge_kernel: side of the first and last convolution, odd.
+        upsample_kernel: side of the convolutions after up-sampling, odd.
+        discriminator_width: feature maps of the discriminator's first layer.
+        n_discriminator_layers: strided layers at each scale.
+        n_scales: scales of the discriminator.
+        spectral_norm: spectral norm in the discriminators.
+        gan_loss: "lsgan" (published), "nsgan" or "hinge".
+        weight_gan: of the adversarial term.
+        weight_image: of the image reconstruction, eq. 2.
+        weight_style: of the style reconstruction, eq. 4.
+        weight_content: of the content reconstruction, eq. 3.
+        weight_cycle: of the style-augmented cycle (paper, section 5.1); 0 leaves it out.
+        weight_perceptual: of the domain-invariant perceptual term; > 0 needs a feature network.
+        weight_mode_seeking: of the mode-seeking term (Mao et al. 2019); 0 leaves it out.
+        weight_r1: of the R1 gradient penalty (Mescheder et al. 2018); 0 leaves it out.
+        detach_content: do not let gradients flow into the target of the content reconstruction.
+        discriminator_lr_scale: the discriminators' lr as a multiple of the generators'.
+        optimiser: Adam settings of both phases.
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+
+    channels: int = 3
+    width: int = 64
+    n_downsample: int = 2
+    n_style_downsample: int = 4
+    n_residual: int = 4
+    style_dim: int = 8
+    mlp_width: int = 256
+    edge_kernel: int = 7
+    upsample_kernel: int = 5
+    discriminator_width: int = 64
+    n_discriminator_layers: int = 4
+    n_scales: int = 3
+    spectral_norm: bool = False
+    gan_loss: GanLoss = "lsgan"
+    weight_gan: float = 1.0
+    weight_image: float = 10.0
+    weight_style: float = 1.0
+    weight_content: float = 1.0
+    weight_cycle: float = 0.0
+    weight_perceptual: float = 0.0
+    weight_mode_seeking: float = 0.0
+    weight_r1: float = 0.0
+    detach_content: bool = False
+    discriminator_lr_scale: float = 1.0
+    optimiser: OptimiserSettings = OptimiserSettings(halve_every_steps=100_000)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.channels <= 4:
+            raise ValueError(f"channels must be 1 to 4, got {self.channels}")
+        for name in ("width", "style_dim", "mlp_width", "discriminator_width", "n_discriminator_layers", "n_scales"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("n_downsample", "n_style_downsample", "n_residual"):
+            if not 1 <= getattr(self, name) <= 9:
+                raise ValueError(f"{name} must be 1 to 9, got {getattr(self, name)}")
+        if 2**self.n_downsample > 16:
+            raise ValueError(f"n_downsample must be at most 4, so that 16 px images can be padded, got {self.n_downsample}")
+        for name in ("edge_kernel", "upsample_kernel"):
+            if getattr(self, name) % 2 == 0:
+                raise ValueError(f"{name} must be odd, got {getattr(self, name)}")
+        for name in vars(self):
+            if name.startswith("weight_") and not getattr(self, name) >= 0.0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        if self.gan_loss not in ("lsgan", "nsgan", "hinge"):
+            raise ValueError(f'gan_loss must be "lsgan", "nsgan" or "hinge", got {self.gan_loss!r}')
+
+    @classmethod
+    def preset(cls, name: str, *, channels: int = 3) -> Self:
+        """Gives a named configuration.
+
+        ``paper``: the authors' networks, objective and optimiser, for 64 px and more.
+        ``modern``: the same networks and terms with averaged weights (EMA 0.999), no gradient into the
+        content target (as NVlabs/imaginaire), and the cycle term at the weight of the authors' later configs.
+        ``small``: for 16-64 px on a CPU: narrower and shallower networks, 3 x 3 and 5 x 5 kernels in place
+        of 5 x 5 and 7 x 7, a two-scale discriminator whose patches fit small images, lr 5e-4 and EMA for
+        short runs.
+
+        Args:
+            name: "paper", "modern" or "small".
+            channels: image channels, 1 to 4.
+
+        Raises:
+            ValueError: unknown name.
+        """
+        if name == "paper":
+            return cls(channels=channels)
+        if name == "modern":
+            return cls(
+                channels=channels,
+                weight_cycle=10.0,
+                detach_content=True,
+                optimiser=OptimiserSettings(halve_every_steps=100_000, ema_decay=0.999),
+            )
+        if name == "small":
+            return cls(
+                channels=channels,
+                width=24,
+                n_downsample=2,
+                n_style_downsample=3,
+                n_residual=2,
+                mlp_width=64,
+                edge_kernel=5,
+                upsample_kernel=3,
+                discriminator_width=32,
+                n_discriminator_layers=3,
+                n_scales=2,
+                detach_content=True,
+                optimiser=OptimiserSettings(lr=5e-4, linear_decay_from=0.5, ema_decay=0.995),
+            )
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+
+    @property
+    def auto_encoder_shape(self) -> AutoEncoderShape:
+        """Gives the sizes of one domain's auto-encoder."""
+        return AutoEncoderShape(
+            channels=self.channels,
+            width=self.width,
+            n_downsample=self.n_downsample,
+            n_style_downsample=self.n_style_downsample,
+            n_residual=self.n_residual,
+            style_dim=self.style_dim,
+            mlp_width=self.mlp_width,
+            edge_kernel=self.edge_kernel,
+            upsample_kernel=self.upsample_kernel,
+        )
+
+    @property
+    def discriminator_shape(self) -> DiscriminatorShape:
+        """Gives the sizes of one domain's discriminator."""
+        return DiscriminatorShape(
+            self.channels, self.discriminator_width, self.n_discriminator_layers, self.n_scales, self.spectral_norm
+        )
+
+
+class _Side(NamedTuple):
+    """What the generator phase computes for one domain: see Munit._generator_loss."""
+
+    image: Tensor
+    content: Tensor
+    style: Tensor
+    drawn_style: Tensor
+    reconstruction: Tensor
+    fake: Tensor
+
+
+class Munit(Method):
+    """Two auto-encoders that share a content space, and a discriminator for each domain.
+
+    Args:
+        config: networks, weights, optimiser.
+        seed: decides the initial weights.
+        features: frozen network, N x 3 x H x W in [-1, 1] -> features; needed when weight_perceptual > 0.
+
+    Raises:
+        ValueError: weight_perceptual > 0 without a feature network.
+    """
+
+    name: ClassVar[str] = "munit"
+    config_class: ClassVar[type[MunitConfig]] = MunitConfig
+
+    def __init__(self, config: MunitConfig, *, seed: int = 0, features: nn.Module | None = None) -> None:
+        super().__init__()
+        self._config = config
+        self._features = (features,)  # a tuple hides the frozen network from parameters() and checkpoints
+        with torch.random.fork_rng(devices=[]):
+            self.auto_encoders = nn.ModuleDict({key: AutoEncoder(config.auto_encoder_shape) for key in "ab"})
+            self.discriminators = nn.ModuleDict(
+                {key: MultiScaleDiscriminator(config.discriminator_shape) for key in "ab"}
+            )
+        initialise_weights(self.auto_encoders, "kaiming", torch_generator(seed, "generator"))
+        initialise_weights(self.discriminators, "gaussian", torch_generator(seed, "discriminator"))
+
+    @property
+    def config(self) -> MunitConfig:
+        """Gives the configuration it was built from."""
+        return self._config
+
+    @property
+    def optimiser(self) -> OptimiserSettings:
+        """Gives the Adam settings."""
+        return self._config.optimiser
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Gives discriminator, then generator, on the same batch with styles drawn anew, as published.
+
+        Raises:
+            ValueError: weight_perceptual > 0 without a feature network.
+        """
+        if self._config.weight_perceptual > 0.0 and self._features[0] is None:
+            raise ValueError(
+                "weight_perceptual > 0 needs a feature network: pass features=..., or --vgg-weights FILE to the CLI"
+            )
+        return (
+            Phase(
+                "discriminator",
+                (self.discriminators,),
+                self._discriminator_loss,
+                lr_scale=self._config.discriminator_lr_scale,
+            ),
+            Phase("generator", (self.auto_encoders,), self._generator_loss),
+        )
+
+    def translator(self, source: DomainKey, target: DomainKey) -> Translator:
+        """Gives the translator from one domain to the other; it shares this method's weights."""
+        return MunitTranslator(
+            self._auto_encoder(source), self._auto_encoder(target), self._config, self.style_banks.get(target)
+        )
+
+    def _auto_encoder(self, key: DomainKey) -> AutoEncoder:
+        module = self.auto_encoders[key]
+        assert isinstance(module, AutoEncoder)
+        return module
+
+    def _discriminator(self, key: DomainKey) -> MultiScaleDiscriminator:
+        module = self.discriminators[key]
+        assert isinstance(module, MultiScaleDiscriminator)
+        return module
+
+    def _draw_styles(self, pair: Pair, phase: str) -> tuple[Tensor, Tensor]:
+        generator = torch_generator(pair.seed, "style", phase)
+        shape = (len(pair.a), self._config.style_dim)
+        style_a, style_b = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+        return style_a.to(pair.a.device), style_b.to(pair.a.device)
+
+    def _padded(self, pair: Pair) -> tuple[Tensor, Tensor]:
+        multiple = self._config.auto_encoder_shape.size_multiple
+        return pad_to_multiple(pair.a, multiple)[0], pad_to_multiple(pair.b, multiple)[0]
+
+    def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
+        image_a, image_b = self._padded(pair)
+        style_a, style_b = self._draw_styles(pair, "discriminator")
+        coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
+        with torch.no_grad():  # published code builds this graph and throws it away
+            fake_a = coder_a.decode(coder_b.content_encoder(image_b), style_a)
+            fake_b = coder_b.decode(coder_a.content_encoder(image_a), style_b)
+        terms = {}
+        for key, real, fake in (("a", image_a, fake_a), ("b", image_b, fake_b)):
+            maps = self._discriminator(key)(torch.cat([real, fake]))
+            real_maps, fake_maps = [m[: len(real)] for m in maps], [m[len(real) :] for m in maps]
+            terms[f"gan_{key}"] = self._config.weight_gan * discriminator_loss(
+                real_maps, fake_maps, self._config.gan_loss
+            )
+            if self._config.weight_r1 > 0.0:
+                leaf = real.detach().requires_grad_()
+                penalty = gradient_penalty_r1(leaf, self._discriminator(key)(leaf))
+                terms[f"r1_{key}"] = self._config.weight_r1 * penalty
+        return terms
+
+    def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
+        config = self._config
+        image_a, image_b = self._padded(pair)
+        style_a, style_b = self._draw_styles(pair, "generator")
+        coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
+        content_a, own_style_a = coder_a.encode(image_a)
+        content_b, own_style_b = coder_b.encode(image_b)
+        both_a = coder_a.decode(torch.cat([content_a, content_b]), torch.cat([own_style_a, style_a]))
+        both_b = coder_b.decode(torch.cat([content_b, content_a]), torch.cat([own_style_b, style_b]))
+        count = len(image_a)
+        a = _Side(image_a, content_a, own_style_a, style_a, both_a[:count], both_a[count:])
+        b = _Side(image_b, content_b, own_style_b, style_b, both_b[:count], both_b[count:])
+        terms: dict[str, Tensor] = {}
+        for key, side, other in (("a", a, b), ("b", b, a)):
+            terms |= self._terms_of_side(key, side, other)
+        if config.weight_mode_seeking > 0.0:
+            terms |= self._mode_seeking_terms(pair, a, b)
+        return terms
+
+    def _terms_of_side(self, key: DomainKey, side: _Side, other: _Side) -> dict[str, Tensor]:
+        """Gives the generator's terms of one domain; ``side.fake`` has the content of the other domain."""
+        config = self._config
+        coder = self._auto_encoder(key)
+        terms: dict[str, Tensor] = {}
+        if config.weight_gan > 0.0:
+            maps = self._discriminator(key)(side.fake)
+            terms["gan"] = config.weight_gan * generator_adversarial_loss(maps, config.gan_loss)
+        if config.weight_image > 0.0:
+            terms["image"] = config.weight_image * mean_absolute_difference(side.reconstruction, side.image)
+        content_again, style_again = coder.encode(side.fake)
+        if config.weight_style > 0.0:
+            terms["style"] = config.weight_style * mean_absolute_difference(style_again, side.drawn_style)
+        if config.weight_content > 0.0:
+            target = other.content.detach() if config.detach_content else other.content
+            terms["content"] = config.weight_content * mean_absolute_difference(content_again, target)
+        if config.weight_cycle > 0.0:
+            back = self._auto_encoder("b" if key == "a" else "a").decode(content_again, other.style)
+            terms["cycle"] = config.weight_cycle * mean_absolute_difference(back, other.image)
+        if config.weight_perceptual > 0.0:
+            terms["perceptual"] = config.weight_perceptual * self._perceptual_term(side.fake, other.image)
+        return {f"{name}_{key}": value for name, value in terms.items()}
+
+    def _perceptual_term(self, fake: Tensor, source: Tensor) -> Tensor:
+        features = self._features[0]
+        assert features is not None
+        with torch.no_grad():
+            wanted = features(match_channels(source, 3))
+        return domain_invariant_perceptual_loss(features(match_channels(fake, 3)), wanted)
+
+    def _mode_seeking_terms(self, pair: Pair, a: _Side, b: _Side) -> dict[str, Tensor]:
+        style_a, style_b = self._draw_styles(pair, "mode-seeking")
+        terms = {}
+        for key, side, other, style in (("a", a, b, style_a), ("b", b, a, style_b)):
+            second = self._auto_encoder(key).decode(other.content, style)
+            loss = mode_seeking_loss(side.fake, second, side.drawn_style, style)
+            terms[f"mode_seeking_{key}"] = self._config.weight_mode_seeking * loss
+        return terms
+
+
+class MunitTranslator(Translator):
+    """Content encoder of one domain, style MLP and decoder of the other."""
+
+    def __init__(
+        self, source: AutoEncoder, target: AutoEncoder, config: MunitConfig, style_bank: Tensor | None
+    ) -> None:
+        super().__init__(config.channels, config.auto_encoder_shape.size_multiple, config.style_dim, style_bank)
+        self.content_encoder = source.content_encoder
+        self.target = target
+
+    def encode_content(self, x: Tensor) -> Content:
+        """Gives N x Q x H/m x W/m for x: N x C x H x W in [-1, 1], sides multiples of m."""
+        content: Tensor = self.content_encoder(x)
+        return content
+
+    def decode(self, content: Content, style: Tensor) -> Tensor:
+        """Gives N x C x H x W in [-1, 1] of N contents and style: N x style_dim."""
+        assert isinstance(content, Tensor)
+        return self.target.decode(content, style)
+
+    def encode_style(self, y: Tensor) -> Tensor:
+        """Gives N x style_dim codes of target images y: N x C x H x W in [-1, 1], sides from 16 px up."""
+        code: Tensor = self.target.style_encoder(pad_to_multiple(y, self.size_multiple)[0])
+        return code

@@ -1,0 +1,107 @@
+"""Label-preserving training for any method, by composition: no method knows about labels.
+
+The idea is CyCADA's semantic consistency (Hoffman et al. 2018, eq. 4): a frozen classifier must see the
+same class before and after translation. We take the true source label as the class, where CyCADA takes
+the classifier's own prediction: the label is what the translated image will be trained with.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from munitaug.method import Loss, Method, MethodConfig, OptimiserSettings, Phase
+from munitaug.random import torch_generator
+from munitaug.styles import PriorStyles
+from munitaug.translator import Translator
+from munitaug.types import UNLABELLED, DomainKey, LabelMissingError, Pair
+
+
+class SemanticConsistency(Method):
+    """A method whose generator phase also keeps the class that a frozen classifier sees.
+
+    Args:
+        method: any method; its last phase that trains the a -> b translator gets the term.
+        classifier: frozen; N x C x H x W in [-1, 1] -> N x classes logits. Used in evaluation mode.
+        weight: of the cross-entropy term.
+
+    Raises:
+        ValueError: weight is negative, or no phase trains the translator.
+    """
+
+    name: ClassVar[str] = "semantic"
+
+    def __init__(self, method: Method, classifier: nn.Module, weight: float = 1.0) -> None:
+        super().__init__()
+        if not weight >= 0.0:
+            raise ValueError(f"weight must be >= 0, got {weight}")
+        self.method = method
+        self.weight = weight
+        frozen = classifier.eval()
+        for parameter in frozen.parameters():
+            parameter.requires_grad_(False)
+        self._classifier = (frozen,)  # a tuple keeps the classifier out of parameters() and checkpoints
+        self._phase_name = _translating_phase(method)
+
+    @property
+    def config(self) -> MethodConfig:
+        """Gives the inner method's configuration."""
+        return self.method.config
+
+    @property
+    def optimiser(self) -> OptimiserSettings:
+        """Gives the inner method's settings."""
+        return self.method.optimiser
+
+    @property
+    def core(self) -> Method:
+        """Gives the inner method: the classifier is not needed at use."""
+        return self.method.core
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Gives the inner method's phases, one of them with the semantic term added."""
+        return tuple(
+            replace(phase, loss=self._with_semantic_term(phase)) if phase.name == self._phase_name else phase
+            for phase in self.method.phases()
+        )
+
+    def translator(self, source: DomainKey, target: DomainKey) -> Translator:
+        """Gives the inner method's translator."""
+        return self.method.translator(source, target)
+
+    def semantic_loss(self, pair: Pair) -> Tensor:
+        """Gives the cross-entropy between the labels of a and the classifier's view of a's translations.
+
+        Raises:
+            LabelMissingError: the pair has no labels.
+        """
+        if pair.label_a is None or bool((pair.label_a == UNLABELLED).any()):
+            raise LabelMissingError("semantic consistency needs labels of the source images, but there are none")
+        translator = self.method.translator("a", "b")
+        generator = torch_generator(pair.seed, "style", "semantic")
+        style = PriorStyles(translator.style_dim).sample(len(pair.a), 1, generator).to(pair.a.device)
+        logits = self._classifier[0](translator.translate(pair.a, style).squeeze(1))
+        return F.cross_entropy(logits.float(), pair.label_a)
+
+    def _with_semantic_term(self, phase: Phase) -> Loss:
+        def loss(pair: Pair) -> dict[str, Tensor]:
+            terms = phase.loss(pair)
+            if self.weight > 0.0:
+                terms["semantic"] = self.weight * self.semantic_loss(pair)
+            return terms
+
+        return loss
+
+
+def _translating_phase(method: Method) -> str:
+    """Gives the name of the phase that trains the a -> b translator."""
+    wanted = {id(parameter) for parameter in method.translator("a", "b").parameters()}
+    for phase in reversed(method.phases()):
+        if any(id(parameter) in wanted for module in phase.modules for parameter in module.parameters()):
+            return phase.name
+    raise ValueError(f"{method.name} has no phase that trains its translator")

@@ -1,0 +1,93 @@
+"""How long, how much at once, and on what a training runs; no method is known here.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of one training run.
+
+    Args:
+        max_steps: updates of every phase.
+        batch_size: images per domain and step.
+        seed: decides initial weights, order of images and every random draw.
+        device: "cpu", "cuda", "cuda:1", ... or "auto" for a GPU where there is one.
+        precision: "float32", "bfloat16" (autocast; statistics and losses stay float32), or "auto":
+            bfloat16 on GPUs that have it, float32 on CPUs, where it was measured slower at these sizes.
+        channels_last: keep 4-D weights and images in N x H x W x C memory order.
+        compile: compile the phases' losses with torch.compile.
+        clip_norm: largest gradient norm of a phase; 0 does not clip.
+        flip: mirror images at random; wrong for digits and text.
+        crop: random square crop of this side in px; 0 keeps whole images.
+        workers: data-loading processes; 0 loads in the main process.
+        log_every_steps: steps between lines of log.jsonl.
+        sample_every_steps: steps between sample grids; 0 draws none.
+        save_every_steps: steps between state files.
+        tensorboard: also write TensorBoard events (needs the tensorboard extra).
+
+    Raises:
+        ValueError: a number outside its range, or a device that is not there.
+    """
+
+    max_steps: int = 2000
+    batch_size: int = 32
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+    channels_last: bool = False
+    compile: bool = False
+    clip_norm: float = 0.0
+    flip: bool = False
+    crop: int = 0
+    workers: int = 0
+    log_every_steps: int = 20
+    sample_every_steps: int = 500
+    save_every_steps: int = 500
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "batch_size", "log_every_steps", "save_every_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("clip_norm", "crop", "workers", "sample_every_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f'precision must be "auto", "float32" or "bfloat16", got {self.precision!r}')
+        resolve_device(self.device)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Gives the device of a name; "auto" is a GPU where there is one.
+
+    Raises:
+        ValueError: unknown name, or a GPU that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f'device must be "auto", "cpu", "cuda" or "cuda:N", got {name!r}') from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} was asked for, but torch sees no GPU; use cpu")
+    return device
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """Gives the autocast dtype: torch.bfloat16, or torch.float32 for none."""
+    if precision == "bfloat16":
+        return torch.bfloat16
+    if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32

@@ -1,0 +1,89 @@
+"""What a run leaves to read: log.jsonl, sample grids, TensorBoard events.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from munitaug.files import replacing, write_text
+from munitaug.images import images_to_grid, model_to_uint8, tensor_to_pil
+from munitaug.method import Method
+from munitaug.random import torch_generator
+from munitaug.styles import PriorStyles
+
+
+class RunLog:
+    """One JSON line per logged step; a resumed run first drops the lines after its state.
+
+    Args:
+        path: of log.jsonl.
+        finished_steps: lines of later steps are removed.
+        tensorboard_folder: where events go, or None.
+
+    Raises:
+        ImportError: events are asked for and the tensorboard package is missing.
+    """
+
+    def __init__(self, path: Path, finished_steps: int, tensorboard_folder: Path | None) -> None:
+        self.path = path
+        kept = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                if line.endswith("}") and json.loads(line)["step"] <= finished_steps:
+                    kept.append(line)
+        write_text(path, "".join(line + "\n" for line in kept))
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self._events = None
+        if tensorboard_folder is not None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise ImportError('TensorBoard events need: pip install "munitaug[tensorboard]"') from error
+            self._events = SummaryWriter(str(tensorboard_folder), purge_step=finished_steps)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Appends one line: step (finished steps) and the values by name."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+@torch.no_grad()
+def save_sample_grid(path: Path, method: Method, image_a: Tensor, image_b: Tensor, variants: int = 4) -> None:
+    """Draws rows of originals of a and their translations under fixed styles, then real images of b.
+
+    Args:
+        path: of the PNG.
+        method: whose a -> b translator is drawn.
+        image_a: N x C x H x W in [-1, 1]; N columns.
+        image_b: N x C x H x W in [-1, 1].
+        variants: rows of translations.
+    """
+    translator = method.translator("a", "b")
+    rows = [image_a]
+    if translator.style_dim > 0:
+        styles = PriorStyles(translator.style_dim).sample(1, variants, torch_generator(0, "samples"))
+    else:
+        styles = torch.zeros(1, 1, 0)
+    translated = translator.translate(image_a, styles.expand(len(image_a), -1, -1).to(image_a.device))
+    rows += list(translated.unbind(1))
+    rows.append(image_b)
+    cells = model_to_uint8(torch.cat(rows)).cpu()
+    scale = max(1, 48 // image_a.shape[-1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        tensor_to_pil(images_to_grid(cells, columns=len(image_a), scale=scale)).save(temporary, format="PNG")

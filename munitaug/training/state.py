@@ -1,0 +1,78 @@
+"""The state file of a run: everything that a killed run needs to go on as if nothing had happened.
+
+One safetensors file (no pickle), replaced atomically: a kill during saving leaves the previous state whole.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from munitaug.files import replacing
+from munitaug.types import CheckpointError
+
+STATE_FORMAT_VERSION = 1
+
+
+def save_state(path: Path, tensors: dict[str, Tensor], step: int) -> None:
+    """Writes the tensors and the number of finished steps.
+
+    Raises:
+        OSError: the disk is full or the folder is read-only; the previous file stays.
+    """
+    metadata = {"format": "munitaug-state", "format_version": str(STATE_FORMAT_VERSION), "step": str(step)}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        save_file(contiguous, temporary, metadata)
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], int]:
+    """Gives (tensors, finished steps).
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another format version.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no state file {path} to resume from; start without --resume")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole state file ({error}); start again without --resume") from error
+    if metadata.get("format") != "munitaug-state" or metadata.get("format_version") != str(STATE_FORMAT_VERSION):
+        raise CheckpointError(
+            f"{path} is {metadata.get('format', 'no munitaug state')} version {metadata.get('format_version', '?')}, "
+            f"this munitaug reads munitaug-state version {STATE_FORMAT_VERSION}"
+        )
+    return tensors, int(metadata["step"])
+
+
+def optimiser_tensors(prefix: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Gives the optimiser's state as flat tensors named prefix/parameter index/entry."""
+    state = optimiser.state_dict()["state"]
+    return {
+        f"{prefix}/{index}/{entry}": torch.as_tensor(value)
+        for index, entries in state.items()
+        for entry, value in entries.items()
+    }
+
+
+def restore_optimiser(prefix: str, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Puts the tensors that :func:`optimiser_tensors` named back into the optimiser."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix + "/"):
+            index, entry = name[len(prefix) + 1 :].split("/")
+            state.setdefault(int(index), {})[entry] = tensor
+    whole = optimiser.state_dict()
+    whole["state"] = state
+    optimiser.load_state_dict(whole)

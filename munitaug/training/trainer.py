@@ -1,0 +1,226 @@
+"""The loop: it knows phases and no method by name.
+
+Each step is a function of (seed, step), so a run that is killed and resumed gives the same weights as one
+that was not, bit for bit on one device with one thread count.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from munitaug.data.loader import UnpairedLoader
+from munitaug.method import Loss, Method, OptimiserSettings, Phase
+from munitaug.random import seed_of
+from munitaug.training.averaging import AveragedWeights
+from munitaug.training.config import TrainConfig, resolve_device, resolve_precision
+from munitaug.training.records import RunLog, save_sample_grid
+from munitaug.training.state import load_state, optimiser_tensors, restore_optimiser, save_state
+from munitaug.types import CheckpointError, DivergenceError, Interrupted, Pair
+
+OnStep = Callable[[int, dict[str, float]], None]
+STATE_FILE = Path("state") / "state.safetensors"
+
+
+class Trainer:
+    """Trains one method in one run folder.
+
+    Args:
+        method: networks and losses; moved to the run's device.
+        loader: where pairs come from.
+        config: how long, how much, on what.
+        folder: of the run; log.jsonl, samples/ and state/ go there.
+    """
+
+    def __init__(self, method: Method, loader: UnpairedLoader, config: TrainConfig, folder: Path) -> None:
+        self.config = config
+        self.loader = loader
+        self.folder = folder
+        self.device = resolve_device(config.device)
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.method = method.to(self.device).to(memory_format=layout)
+        self.autocast_dtype = resolve_precision(config.precision, self.device)
+        self.phases = method.phases()
+        self.losses: dict[str, Loss] = {
+            phase.name: torch.compile(phase.loss) if config.compile else phase.loss for phase in self.phases
+        }
+        self.optimisers = {phase.name: _adam(phase, method.optimiser) for phase in self.phases}
+        decay = method.optimiser.ema_decay
+        self.averaged = AveragedWeights(method, decay) if decay > 0.0 else None
+
+    def run(
+        self,
+        resume: bool = False,
+        on_step: OnStep | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        progress: bool = True,
+    ) -> Method:
+        """Trains to the last step and gives the method with its averaged weights in place.
+
+        Args:
+            resume: continue from the state file.
+            on_step: called after each step with (finished steps, loss terms).
+            should_stop: asked after each step; on yes the state is saved and Interrupted is raised.
+            progress: show a progress bar.
+
+        Raises:
+            DivergenceError: a loss term is not finite.
+            Interrupted: a stop was asked for; the state is saved.
+            CheckpointError: there is nothing to resume, or it does not fit the method.
+        """
+        first = self._restore() if resume else 0
+        events = self.folder / "tensorboard" if self.config.tensorboard else None
+        log = RunLog(self.folder / "log.jsonl", first, events)
+        devices = [self.device] if self.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=devices):
+                if first == 0:
+                    self.method.prepare(self.loader.from_step(0))
+                    self.save(0)
+                self._loop(first, log, on_step, should_stop, progress)
+        finally:
+            log.close()
+        if self.averaged is not None:
+            self.averaged.apply()
+        return self.method
+
+    def _loop(
+        self, first: int, log: RunLog, on_step: OnStep | None, should_stop: Callable[[], bool], progress: bool
+    ) -> None:
+        config = self.config
+        bar = tqdm(total=config.max_steps, initial=first, desc="train", unit="step", disable=not progress)
+        began = time.monotonic()
+        saved = first
+        with bar:
+            for step, pair in zip(range(first, config.max_steps), self.loader.from_step(first), strict=False):
+                terms = self._step(step, self._to_device(pair), saved)
+                done = step + 1
+                bar.update()
+                if done % config.log_every_steps == 0 or done == config.max_steps:
+                    log.write(done, {**terms, "seconds": round(time.monotonic() - began, 3)})
+                    bar.set_postfix({"loss": f"{sum(terms.values()):.3f}"})
+                if config.sample_every_steps and (done % config.sample_every_steps == 0 or done == config.max_steps):
+                    self.draw_samples(done)
+                stopping = should_stop() and done < config.max_steps
+                if done % config.save_every_steps == 0 or done == config.max_steps or stopping:
+                    self.save(done)
+                    saved = done
+                if on_step is not None:
+                    on_step(done, terms)
+                if stopping:
+                    raise Interrupted(
+                        f"stopped after step {done} of {config.max_steps}; the state is in "
+                        f"{self.folder / STATE_FILE}: run the same command with --resume to continue"
+                    )
+
+    def _to_device(self, pair: Pair) -> Pair:
+        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        a, b = (image.to(self.device, memory_format=layout) for image in (pair.a, pair.b))
+        label = None if pair.label_a is None else pair.label_a.to(self.device)
+        return replace(pair, a=a, b=b, label_a=label)
+
+    def _step(self, step: int, pair: Pair, saved: int) -> dict[str, float]:
+        """Runs every phase that is due at this step; gives all loss terms by phase/term."""
+        torch.manual_seed(seed_of(self.config.seed, "step", step))
+        terms: dict[str, float] = {}
+        for phase in self.phases:
+            if step % phase.every == 0:
+                values = self._phase_step(step, phase, pair, saved)
+                terms |= {f"{phase.name}/{name}": value for name, value in values.items()}
+        if self.averaged is not None:
+            self.averaged.update(step)
+        return terms
+
+    def _phase_step(self, step: int, phase: Phase, pair: Pair, saved: int) -> dict[str, float]:
+        for other in self.phases:
+            for module in other.modules:
+                module.requires_grad_(other.name == phase.name)
+        optimiser = self.optimisers[phase.name]
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(
+            self.device.type, self.autocast_dtype, enabled=self.autocast_dtype != torch.float32
+        ):
+            losses = self.losses[phase.name](pair)
+        values = dict(zip(losses, torch.stack([loss.detach().float() for loss in losses.values()]).tolist(), strict=True))
+        self._refuse_divergence(step, phase.name, values, saved)
+        torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+        if self.config.clip_norm > 0.0:
+            parameters = [p for module in phase.modules for p in module.parameters()]
+            torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        settings = self.method.optimiser
+        for group in optimiser.param_groups:
+            group["lr"] = settings.lr * phase.lr_scale * lr_factor(settings, step, self.config.max_steps)
+        optimiser.step()
+        return values
+
+    def _refuse_divergence(self, step: int, phase: str, values: dict[str, float], saved: int) -> None:
+        broken = [name for name, value in values.items() if value != value or abs(value) == float("inf")]
+        if broken:
+            raise DivergenceError(
+                f"training diverged at step {step}: {phase} term {', '.join(broken)} is not finite "
+                f"({', '.join(str(values[name]) for name in broken)}). The last good state, after step {saved}, is "
+                f"{self.folder / STATE_FILE}. Lower the learning rate, set --training.clip_norm 10, or use float32"
+            )
+
+    def draw_samples(self, step: int) -> Path:
+        """Draws a sample grid of the (averaged) weights and gives its path."""
+        pair = self._to_device(next(iter(self.loader.from_step(0))))
+        path = self.folder / "samples" / f"step-{step:08d}.png"
+        if self.averaged is None:
+            save_sample_grid(path, self.method, pair.a[:8], pair.b[:8])
+        else:
+            with self.averaged.in_place():
+                save_sample_grid(path, self.method, pair.a[:8], pair.b[:8])
+        return path
+
+    def save(self, step: int) -> None:
+        """Writes the state after ``step`` finished steps, atomically."""
+        tensors = {f"method/{name}": tensor for name, tensor in self.method.state_dict().items()}
+        for name, optimiser in self.optimisers.items():
+            tensors |= optimiser_tensors(f"optimiser/{name}", optimiser)
+        if self.averaged is not None:
+            tensors |= {f"average/{name}": tensor for name, tensor in self.averaged.average.items()}
+        save_state(self.folder / STATE_FILE, tensors, step)
+
+    def _restore(self) -> int:
+        tensors, step = load_state(self.folder / STATE_FILE)
+        try:
+            self.method.load_state_dict(_under("method/", tensors))
+            for name, optimiser in self.optimisers.items():
+                restore_optimiser(f"optimiser/{name}", optimiser, tensors)
+            if self.averaged is not None:
+                for name, value in _under("average/", tensors).items():
+                    self.averaged.average[name].copy_(value)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.folder / STATE_FILE} belongs to another method or configuration: {error}"
+            ) from error
+        return step
+
+
+def lr_factor(settings: OptimiserSettings, step: int, max_steps: int) -> float:
+    """Gives what the learning rate is multiplied by at a step (from 0), in (0, 1]."""
+    factor = 0.5 ** (step // settings.halve_every_steps) if settings.halve_every_steps else 1.0
+    start = settings.linear_decay_from * max_steps
+    if step >= start and start < max_steps:
+        factor *= max(1e-3, (max_steps - step) / (max_steps - start))
+    return float(factor)
+
+
+def _adam(phase: Phase, settings: OptimiserSettings) -> torch.optim.Adam:
+    parameters = [parameter for module in phase.modules for parameter in module.parameters()]
+    return torch.optim.Adam(
+        parameters, lr=settings.lr * phase.lr_scale, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+    )
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
