@@ -1,0 +1,63 @@
+"""Classic augmentation of a batch: small affine changes, contrast and noise, drawn anew for each image.
+
+Written on whole batches because the classifiers here are so small that per-image transforms would cost more
+than training does.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClassicAugmentation:
+    """Ranges of the drawn changes; each is uniform.
+
+    Args:
+        rotation_deg: largest turn to either side, in degrees.
+        shear: largest horizontal shear, as a fraction of the height.
+        scale: largest change of each side's length, as a fraction.
+        shift: largest move, as a fraction of the side.
+        contrast: largest change of contrast, as a fraction.
+        noise: largest standard deviation of added noise, in units of [-1, 1].
+    """
+
+    rotation_deg: float = 12.0
+    shear: float = 0.2
+    scale: float = 0.15
+    shift: float = 0.08
+    contrast: float = 0.2
+    noise: float = 0.05
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Gives changed images of the same shape.
+
+        Args:
+            images: N x C x H x W in [-1, 1].
+            generator: on the CPU.
+        """
+        count, device = len(images), images.device
+        draw = (torch.rand(count, 8, generator=generator) * 2.0 - 1.0).to(device)
+        grid = F.affine_grid(self._matrices(draw), list(images.shape), align_corners=False)
+        moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        contrast = 1.0 + self.contrast * draw[:, 6].view(-1, 1, 1, 1)
+        deviation = self.noise * draw[:, 7].abs().view(-1, 1, 1, 1)
+        noise = torch.randn(images.shape, generator=generator).to(device)
+        return (moved * contrast + noise * deviation).clamp(-1.0, 1.0)
+
+    def _matrices(self, draw: Tensor) -> Tensor:
+        """Gives N x 2 x 3 sampling matrices of N x 8 numbers in [-1, 1]."""
+        angle = draw[:, 0] * (self.rotation_deg * math.pi / 180.0)
+        cos, sin = angle.cos(), angle.sin()
+        wide, high = 1.0 + self.scale * draw[:, 1], 1.0 + self.scale * draw[:, 2]
+        shear = self.shear * draw[:, 3]
+        first = torch.stack([cos / wide, (shear * cos - sin) / wide, 2.0 * self.shift * draw[:, 4]], dim=1)
+        second = torch.stack([sin / high, (shear * sin + cos) / high, 2.0 * self.shift * draw[:, 5]], dim=1)
+        return torch.stack([first, second], dim=1)

@@ -1,0 +1,99 @@
+"""The conditions of a table: what each classifier is trained on; all else is equal.
+
+Conditions come in chains, because self-training starts from a classifier that another condition has made:
+"self-training" goes on from "classic", "adapt" from "munit".
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from munitaug.adaptation.augmentation import ClassicAugmentation
+from munitaug.adaptation.classifier import build_classifier
+from munitaug.adaptation.fit import BatchOf, FitSettings, fit, self_train, source_batches, styled_batches
+from munitaug.adaptation.task import Task
+from munitaug.random import seed_of
+from munitaug.translator import Translator
+
+Condition = Literal["source", "classic", "munit", "self-training", "adapt", "oracle"]
+CONDITIONS: tuple[Condition, ...] = ("source", "classic", "munit", "self-training", "adapt", "oracle")
+"""In the order of the printed table.
+
+source: source images as they are. classic: with classic augmentation. munit: source images and as many
+translations under fresh styles, both with classic augmentation. self-training: "classic", then information
+maximisation on the unlabelled target. adapt: "munit", then the same self-training. oracle: the target's
+training images with their labels.
+"""
+
+CHAINS: tuple[tuple[Condition, ...], ...] = (
+    ("munit", "adapt"),
+    ("classic", "self-training"),
+    ("source",),
+    ("oracle",),
+)
+"""Conditions that share work, longest first so that parallel workers end together."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that a chain of conditions is run with.
+
+    Args:
+        task: labelled source, unlabelled target.
+        oracle_task: the target's labelled training images for "oracle", or None.
+        translator: a -> b, on the CPU or wherever it shall run; needed by "munit" and "adapt".
+        settings: equal for all conditions.
+    """
+
+    task: Task
+    oracle_task: Task | None
+    translator: Translator | None
+    settings: FitSettings
+
+    def missing_for(self, condition: Condition) -> str:
+        """Gives what is missing to run a condition, in words; empty when nothing is."""
+        if condition in ("munit", "adapt") and self.translator is None:
+            return "a trained translator (--checkpoint)"
+        if condition == "oracle" and self.oracle_task is None:
+            return "labels of the target's training images"
+        return ""
+
+
+def run_chain(
+    bench: Bench, chain: tuple[Condition, ...], seed: int, progress: bool = False
+) -> Iterator[tuple[Condition, nn.Module]]:
+    """Trains a chain of conditions; gives each (condition, classifier) when it is ready.
+
+    The classifier that comes first is trained further for the second, so score it before going on.
+
+    Args:
+        bench: data, translator, settings.
+        chain: one of CHAINS, or a part of it from the left.
+        seed: decides initial weights and every batch.
+        progress: show progress bars.
+    """
+    settings, task = bench.settings, bench.oracle_task if chain[0] == "oracle" else bench.task
+    assert task is not None
+    model = build_classifier(settings.classifier, task.channels, bench.task.classes, seed_of(seed, "classifier"))
+    batches = _first_batches(bench, task, chain[0], seed)
+    yield chain[0], fit(model, batches, settings, f"{chain[0]}, seed {seed}" if progress else "")
+    for condition in chain[1:]:
+        bar = f"{condition}, seed {seed}" if progress else ""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(seed, condition))
+            yield condition, self_train(model, task, settings, seed, ClassicAugmentation(), bar)
+
+
+def _first_batches(bench: Bench, task: Task, condition: Condition, seed: int) -> BatchOf:
+    augmentation = ClassicAugmentation()
+    if condition == "munit":
+        assert bench.translator is not None
+        return styled_batches(task, bench.settings, seed, augmentation, bench.translator)
+    return source_batches(task, bench.settings, seed, None if condition == "source" else augmentation)

@@ -1,0 +1,156 @@
+"""Conditions x seeds -> rows of accuracy, in parallel, resumable cell by cell.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from munitaug.adaptation.conditions import CHAINS, CONDITIONS, Bench, Condition, run_chain
+from munitaug.adaptation.statistics import Row
+from munitaug.adaptation.task import Scorer
+from munitaug.files import write_text
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A chain under one seed, and which of its conditions are wanted."""
+
+    chain: tuple[Condition, ...]
+    wanted: tuple[Condition, ...]
+    seed: int
+
+
+def evaluate_conditions(
+    bench: Bench,
+    scorer: Scorer,
+    *,
+    conditions: Sequence[Condition] = CONDITIONS,
+    seeds: int = 3,
+    finished: Sequence[Row] = (),
+    processes: int | None = None,
+    progress: bool = True,
+    on_rows: Callable[[list[Row]], None] | None = None,
+) -> list[Row]:
+    """Gives the rows of every condition and seed, in table order.
+
+    Args:
+        bench: data, translator, settings.
+        scorer: the labelled target test set; used for nothing but the final accuracy.
+        conditions: which to run.
+        seeds: run seeds 0 .. seeds - 1.
+        finished: rows of an earlier run; their cells are not run again.
+        processes: that run chains side by side, each with its share of the cores; None is one per core.
+        progress: show progress bars.
+        on_rows: called with all rows so far after each finished chain.
+
+    Raises:
+        ValueError: unknown condition, no seed, or something that a condition needs is missing.
+    """
+    _check(bench, conditions, seeds)
+    rows = [row for row in finished if row["condition"] in conditions and row["seed"] < seeds]
+    jobs = _jobs(conditions, seeds, {(row["condition"], row["seed"]) for row in rows})
+    bar = tqdm(total=len(jobs), desc="evaluate", unit="chain", disable=not progress)
+    with bar:
+        for new_rows in _results(bench, scorer, jobs, processes or os.cpu_count() or 1):
+            rows = sort_rows([*rows, *new_rows])
+            bar.update()
+            if on_rows is not None:
+                on_rows(rows)
+    return sort_rows(rows)
+
+
+def sort_rows(rows: Iterable[Row]) -> list[Row]:
+    """Gives the rows in the order of CONDITIONS, then by seed."""
+    order = {condition: index for index, condition in enumerate(CONDITIONS)}
+    return sorted(rows, key=lambda row: (order.get(row["condition"], len(order)), row["seed"]))  # type: ignore[call-overload]
+
+
+def save_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Writes the rows as a JSON list, atomically."""
+    write_text(path, json.dumps(list(rows), indent=1) + "\n")
+
+
+def load_rows(path: Path) -> list[Row]:
+    """Gives the rows that :func:`save_rows` wrote.
+
+    Raises:
+        ValueError: the file is no such list.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            Row(condition=str(row["condition"]), seed=int(row["seed"]), accuracy=float(row["accuracy"])) for row in rows
+        ]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a list of results ({error}); move it away or choose another --out") from error
+
+
+def _check(bench: Bench, conditions: Sequence[Condition], seeds: int) -> None:
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {seeds}")
+    for condition in conditions:
+        if condition not in CONDITIONS:
+            raise ValueError(f"condition must be one of {', '.join(CONDITIONS)}, got {condition!r}")
+        missing = bench.missing_for(condition)
+        if missing:
+            raise ValueError(f"condition {condition!r} needs {missing}")
+
+
+def _jobs(conditions: Sequence[Condition], seeds: int, finished: set[tuple[str, int]]) -> list[_Job]:
+    jobs = []
+    for chain in CHAINS:
+        for seed in range(seeds):
+            wanted = tuple(c for c in chain if c in conditions and (c, seed) not in finished)
+            if wanted:
+                jobs.append(_Job(chain[: chain.index(wanted[-1]) + 1], wanted, seed))
+    return jobs
+
+
+def _results(bench: Bench, scorer: Scorer, jobs: Sequence[_Job], processes: int) -> Iterable[list[Row]]:
+    processes = min(processes, len(jobs))
+    if processes <= 1:
+        for job in jobs:
+            yield _run_job(bench, scorer, job)
+        return
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    # spawn: a fork after torch has used several threads can hang for ever
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, _start_worker, (bench, scorer, threads))
+    futures: list[Future[list[Row]]] = [pool.submit(_run_in_worker, job) for job in jobs]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run_job(bench: Bench, scorer: Scorer, job: _Job) -> list[Row]:
+    rows = []
+    for condition, classifier in run_chain(bench, job.chain, job.seed):
+        if condition in job.wanted:
+            accuracy = round(scorer.accuracy_percent(classifier), 3)
+            rows.append(Row(condition=condition, seed=job.seed, accuracy=accuracy))
+    return rows
+
+
+_WORKER: dict[str, tuple[Bench, Scorer]] = {}
+
+
+def _start_worker(bench: Bench, scorer: Scorer, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _WORKER["bench"] = (bench, scorer)
+
+
+def _run_in_worker(job: _Job) -> list[Row]:
+    return _run_job(*_WORKER["bench"], job)

@@ -1,0 +1,42 @@
+"""What an unlabelled target teaches a classifier: confident and balanced predictions, agreement of views.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def information_maximisation(logits: Tensor) -> Tensor:
+    """Gives mean entropy of each prediction minus entropy of the mean prediction, in nats.
+
+    Small when each image is classified surely and the classes are used evenly: SHOT-IM (Liang, Hu & Feng,
+    ICML 2020, eq. 3; the idea is Krause, Perona & Gomes 2010).
+
+    Args:
+        logits: N x classes of a batch of target images.
+    """
+    log_chances = F.log_softmax(logits.float(), dim=1)
+    chances = log_chances.exp()
+    each = -(chances * log_chances).sum(dim=1).mean()
+    mean = chances.mean(dim=0)
+    return each + (mean * (mean + 1e-8).log()).sum()
+
+
+def view_consistency(weak_logits: Tensor, strong_logits: Tensor, threshold: float = 0.9) -> Tensor:
+    """Gives the cross-entropy of the strong view with the sure predictions of the weak view.
+
+    FixMatch (Sohn et al., NeurIPS 2020, eq. 4): predictions surer than the threshold become labels of the
+    same images seen under a stronger change.
+
+    Args:
+        weak_logits: N x classes of lightly changed images; no gradient flows into them.
+        strong_logits: N x classes of the same images, strongly changed.
+        threshold: least chance of the predicted class, in (0, 1).
+    """
+    chances = weak_logits.detach().float().softmax(dim=1)
+    best, label = chances.max(dim=1)
+    losses = F.cross_entropy(strong_logits.float(), label, reduction="none")
+    return (losses * (best >= threshold)).mean()

@@ -1,0 +1,102 @@
+"""What an adaptation is given, with the target's labels kept where only the score can reach them.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from munitaug.data.domain import ImageDomain, load_in_memory
+from munitaug.data.loader import check_compatible
+from munitaug.images import uint8_to_model
+from munitaug.types import UNLABELLED, LabelMissingError
+
+SCORE_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Task:
+    """Labelled source images and unlabelled target images of one size, in memory.
+
+    Args:
+        source_images: N x C x H x W in [-1, 1].
+        source_labels: N int64 classes.
+        target_images: M x C x H x W in [-1, 1]; there are no target labels here.
+        classes: number of classes.
+    """
+
+    source_images: Tensor
+    source_labels: Tensor
+    target_images: Tensor
+    classes: int
+
+    @property
+    def channels(self) -> int:
+        """Gives the image channels."""
+        return self.source_images.shape[1]
+
+
+class Scorer:
+    """Holds the labelled target test set and answers only how many a classifier gets right.
+
+    Args:
+        domain: labelled target test images.
+
+    Raises:
+        LabelMissingError: an image has no label.
+    """
+
+    def __init__(self, domain: ImageDomain) -> None:
+        self._labels = domain.require_labels()
+        self._images = uint8_to_model(load_in_memory(domain).images(range(len(domain))))
+
+    def __len__(self) -> int:
+        """Gives the number of test images."""
+        return len(self._labels)
+
+    def accuracy_percent(self, classifier: nn.Module) -> float:
+        """Gives the accuracy on the target test set in percent, 0 to 100."""
+        return 100.0 * float((predict(classifier, self._images) == self._labels).float().mean())
+
+
+@torch.no_grad()
+def predict(classifier: nn.Module, images: Tensor) -> Tensor:
+    """Gives the N int64 predicted classes of images: N x C x H x W in [-1, 1], in evaluation mode."""
+    was_training = classifier.training
+    classifier.eval()
+    device = next(classifier.parameters()).device
+    classes = [classifier(part.to(device)).argmax(dim=1).cpu() for part in images.split(SCORE_BATCH)]
+    classifier.train(was_training)
+    return torch.cat(classes)
+
+
+def make_task(source: ImageDomain, target: ImageDomain) -> Task:
+    """Gives the task of a labelled source and a target whose labels, if any, are left behind.
+
+    Raises:
+        LabelMissingError: the source has no labels.
+        DomainError: channels or sizes differ.
+    """
+    check_compatible(source, target)
+    labels = source.require_labels()
+    return Task(
+        uint8_to_model(load_in_memory(source).images(range(len(source)))),
+        labels,
+        uint8_to_model(load_in_memory(target).images(range(len(target)))),
+        int(labels.max()) + 1,
+    )
+
+
+def make_oracle_task(target: ImageDomain) -> Task:
+    """Gives the task of someone who has the target's training labels: an upper mark, never a method.
+
+    Raises:
+        LabelMissingError: the target's training images have no labels.
+    """
+    if target.labels is None or bool((target.labels == UNLABELLED).any()):
+        raise LabelMissingError(f"{target.name} has no labels, so there is no oracle; leave that condition out")
+    return make_task(target, target)
