@@ -1,0 +1,248 @@
+"""Checkpoints: a folder with checkpoint.json and one safetensors file of weights. No pickle is ever read.
+
+The weights file carries its hash in its name and in checkpoint.json, which is replaced atomically and last:
+a kill while saving leaves the previous checkpoint whole.
+
+Floor 5: imports floors 1-4.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from munitaug._version import __version__
+from munitaug.files import replacing, sha256_of, write_text
+from munitaug.method import Method, OptimiserSettings
+from munitaug.methods import METHODS
+from munitaug.translator import Translator
+from munitaug.types import CheckpointError, DomainKey, split_direction
+
+FORMAT = "munitaug-checkpoint"
+FORMAT_VERSION = 1
+INDEX_NAME = "checkpoint.json"
+WEIGHTS_NAME = re.compile(r"weights-[0-9a-f]{16}\.safetensors")
+INTERRUPTED_SAVE = ("weights.safetensors", "weights.safetensors.tmp", f"{INDEX_NAME}.tmp")
+Json = Any  # the value of a JSON document
+
+
+def save_method(method: Method, path: str | Path, provenance: Mapping[str, Json] | None = None) -> Path:
+    """Writes a method's weights, configuration and style banks; an older checkpoint there is replaced.
+
+    Args:
+        method: what was trained; a wrapper such as SemanticConsistency saves the method inside.
+        path: of the folder, made if missing.
+        provenance: JSON-able facts to keep with it (domains, steps, seed, ...).
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: path is a file, or a folder that holds something else.
+        OSError: the disk is full or read-only; an older checkpoint stays whole.
+    """
+    core, folder = method.core, Path(path)
+    _refuse_foreign_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"weights/{name}": _plain(tensor) for name, tensor in core.state_dict().items()}
+    tensors |= {f"style_bank/{key}": _plain(bank) for key, bank in core.style_banks.items()}
+    scratch = folder / "weights.safetensors"
+    with replacing(scratch) as temporary:
+        temporary.write_bytes(save(tensors))
+    digest = sha256_of(scratch)
+    weights = folder / f"weights-{digest[:16]}.safetensors"
+    os.replace(scratch, weights)
+    index = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "method": core.name,
+        "config": dataclasses.asdict(core.config),  # type: ignore[call-overload]
+        "weights": {"file": weights.name, "sha256": digest, "bytes": weights.stat().st_size},
+        "versions": {"munitaug": __version__, "torch": torch.__version__},
+        "provenance": dict(provenance or {}),
+    }
+    write_text(folder / INDEX_NAME, json.dumps(index, indent=2) + "\n")
+    for other in folder.iterdir():
+        if other != weights and WEIGHTS_NAME.fullmatch(other.name):
+            other.unlink()
+    return folder
+
+
+def load_method(path: str | Path) -> Method:
+    """Gives the method of a checkpoint, in evaluation mode, on the CPU.
+
+    Args:
+        path: the checkpoint folder, or a run folder that has one inside.
+
+    Raises:
+        CheckpointError: missing, damaged, truncated, of another format version, or a pickle in disguise.
+    """
+    folder = find_checkpoint(path)
+    index = read_index(folder)
+    name = index["method"]
+    if not isinstance(name, str) or name not in METHODS:
+        raise CheckpointError(
+            f"{folder} holds a {name!r} model, which this munitaug ({__version__}) does not know; "
+            f"it knows {', '.join(METHODS)}"
+        )
+    method_class = METHODS[name]
+    try:
+        method = method_class(method_class.config_class(**_config_fields(index["config"])))
+        tensors = _read_weights(folder, index)
+        method.load_state_dict(
+            {key.removeprefix("weights/"): value for key, value in tensors.items() if key.startswith("weights/")}
+        )
+    except CheckpointError:
+        raise
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder}: weights and configuration do not fit together: {error}") from error
+    for key, value in tensors.items():
+        if key.startswith("style_bank/"):
+            method.style_banks[_domain_key(key.removeprefix("style_bank/"))] = value
+    return method.eval()
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """Gives the checkpoint folder at a path: itself, or ``checkpoint`` inside a run folder.
+
+    Raises:
+        CheckpointError: there is none, or the path is a file.
+    """
+    folder = Path(path)
+    if folder.is_file():
+        raise CheckpointError(_foreign_file_message(folder))
+    for candidate in (folder, folder / "checkpoint"):
+        if (candidate / INDEX_NAME).is_file():
+            return candidate
+    what = f"has no {INDEX_NAME}" if folder.exists() else "does not exist"
+    raise CheckpointError(f"{folder} {what}: give the checkpoint folder that munitaug train wrote")
+
+
+def read_index(folder: Path) -> dict[str, Json]:
+    """Gives checkpoint.json of a checkpoint folder.
+
+    Raises:
+        CheckpointError: it is damaged, foreign or of another format version.
+    """
+    try:
+        index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{folder / INDEX_NAME} is not JSON ({error}); the checkpoint is damaged") from error
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise CheckpointError(f"{folder / INDEX_NAME} is not a {FORMAT}")
+    if index.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder} has checkpoint format version {index.get('format_version')!r}, this munitaug ({__version__}) "
+            f"reads version {FORMAT_VERSION}; use the munitaug that wrote it"
+        )
+    weights = index["weights"] if isinstance(index.get("weights"), dict) else {}
+    missing = [key for key in ("method", "config") if key not in index]
+    missing += [f"weights.{key}" for key in ("file", "sha256", "bytes") if key not in weights]
+    if missing:
+        raise CheckpointError(f"{folder / INDEX_NAME} lacks {', '.join(missing)}; the checkpoint is damaged")
+    return index
+
+
+def checkpoint_sha256(path: str | Path) -> str:
+    """Gives the SHA-256 of a checkpoint's weights, as checkpoint.json states it."""
+    return str(read_index(find_checkpoint(path))["weights"]["sha256"])
+
+
+def shared_translator(path: str | Path, direction: str = "a2b", device: str | torch.device = "cpu") -> Translator:
+    """Gives a frozen translator of a checkpoint; equal calls in one process share one copy.
+
+    Args:
+        path: checkpoint or run folder.
+        direction: "a2b" or "b2a".
+        device: where its weights live.
+
+    Raises:
+        CheckpointError: see :func:`load_method`.
+        ValueError: unknown direction.
+    """
+    split_direction(direction)
+    folder = find_checkpoint(path).resolve()
+    return _cached_translator(str(folder), checkpoint_sha256(folder), direction, str(torch.device(device)))
+
+
+@lru_cache(maxsize=8)
+def _cached_translator(folder: str, digest: str, direction: str, device: str) -> Translator:
+    del digest  # part of the cache's key: a checkpoint that was replaced is read anew
+    return frozen_translator(load_method(folder), direction).to(device)
+
+
+def frozen_translator(method: Method, direction: str) -> Translator:
+    """Gives a method's translator for use: in evaluation mode, its weights without gradients."""
+    translator = method.core.translator(*split_direction(direction)).eval()
+    return translator.requires_grad_(False)
+
+
+def _read_weights(folder: Path, index: dict[str, Json]) -> dict[str, Tensor]:
+    facts = index["weights"]
+    path = folder / Path(str(facts["file"])).name
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; the checkpoint is damaged")
+    if path.stat().st_size != facts["bytes"]:
+        raise CheckpointError(
+            f"{path} has {path.stat().st_size} bytes, {INDEX_NAME} says {facts['bytes']}: it is truncated or replaced"
+        )
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+        raise CheckpointError(f"{path} does not have the SHA-256 that {INDEX_NAME} states: it is damaged or replaced")
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file ({error}); munitaug reads nothing else") from error
+
+
+def _config_fields(fields: dict[str, Json]) -> dict[str, Json]:
+    """Gives constructor arguments of a saved configuration: the optimiser's fields become its dataclass."""
+    optimiser = dict(fields["optimiser"])
+    optimiser["betas"] = tuple(optimiser["betas"])
+    return {**fields, "optimiser": OptimiserSettings(**optimiser)}
+
+
+def _domain_key(text: str) -> DomainKey:
+    return "a" if text == "a" else "b"
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous()
+
+
+def _refuse_foreign_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise FileExistsError(f"{folder} is a file; a checkpoint is a folder: choose another path")
+    if not folder.is_dir():
+        return
+    names = sorted(entry.name for entry in folder.iterdir())
+    foreign = [name for name in names if name not in INTERRUPTED_SAVE and not WEIGHTS_NAME.fullmatch(name)]
+    if INDEX_NAME in foreign:
+        foreign = [] if FORMAT in (folder / INDEX_NAME).read_text(encoding="utf-8", errors="replace") else [INDEX_NAME]
+    if foreign:
+        raise FileExistsError(
+            f"{folder} exists and holds something that is no checkpoint ({foreign[0]}); choose another path"
+        )
+
+
+def _foreign_file_message(path: Path) -> str:
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if head[:1] == b"\x80" or head == b"PK\x03\x04":
+        return (
+            f"{path} is a pickle (torch.save), which can run any code when it is read; munitaug never unpickles. "
+            "Give a checkpoint folder that munitaug train wrote"
+        )
+    return f"{path} is a file; a munitaug checkpoint is a folder with {INDEX_NAME}"

@@ -1,0 +1,17 @@
+"""Translation as a data augmentation: thin front ends over one kernel.
+
+``MUNITTransform`` here is the torchvision v2 one. The albumentations one is
+``munitaug.transforms.albumentations.MUNITTransform``; it is not imported here, because albumentations is an
+optional package and looks for updates on the network when it is imported.
+
+Floor 6: imports checkpoint and everything below it.
+"""
+
+from __future__ import annotations
+
+from munitaug.transforms.forks import one_thread_after_fork
+from munitaug.transforms.torchvision import MUNITTransform
+
+__all__ = ["MUNITTransform"]
+
+one_thread_after_fork()

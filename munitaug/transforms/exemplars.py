@@ -1,0 +1,80 @@
+"""Style codes of exemplar images: "make it look like this one".
+
+Floor 6: imports images, styles and translator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import torch
+from torch import Tensor
+
+from munitaug.images import array_to_tensor, images_to_model, match_channels
+from munitaug.styles import FixedStyles
+from munitaug.translator import Translator
+from munitaug.types import MIN_SIDE
+
+Exemplar = PIL.Image.Image | Tensor | npt.NDArray[np.generic]
+
+
+def exemplar_styles(translator: Translator, exemplars: Exemplar | Sequence[Exemplar]) -> FixedStyles:
+    """Gives a style source with the codes of exemplar images of the target domain.
+
+    Args:
+        translator: has a style encoder.
+        exemplars: one image or several, of any sizes: PIL images, C x H x W tensors or H x W (x C) arrays, uint8
+            in [0, 255] or floating in [0, 1]; a N x C x H x W tensor or a N x H x W x C array counts as N.
+
+    Raises:
+        TypeError: something that is not an image, or of a dtype that images cannot have.
+        ValueError: no image, one below 16 px, or a translator without a style encoder.
+    """
+    images = [image for exemplar in _to_sequence(exemplars) for image in _exemplar_to_batch(exemplar)]
+    if not images:
+        raise ValueError('style got no exemplar image; give at least one, or style="prior"')
+    with torch.no_grad():
+        codes = [_encode(translator, image.unsqueeze(0)) for image in images]
+    return FixedStyles(torch.cat(codes))
+
+
+def _to_sequence(exemplars: Exemplar | Sequence[Exemplar]) -> Sequence[Exemplar]:
+    if isinstance(exemplars, PIL.Image.Image | Tensor | np.ndarray):
+        return [exemplars]
+    if isinstance(exemplars, Sequence):
+        return exemplars
+    raise _not_an_image(exemplars)
+
+
+def _exemplar_to_batch(exemplar: Exemplar) -> Tensor:
+    if isinstance(exemplar, PIL.Image.Image):
+        mode = "L" if exemplar.mode in ("1", "L") else "RGB"
+        return array_to_tensor(np.array(exemplar.convert(mode))).unsqueeze(0)
+    if isinstance(exemplar, Tensor) and exemplar.ndim in (3, 4):
+        batch = exemplar.as_subclass(Tensor)
+        return batch if batch.ndim == 4 else batch.unsqueeze(0)
+    if isinstance(exemplar, np.ndarray) and exemplar.ndim in (2, 3, 4):
+        arrays = exemplar if exemplar.ndim == 4 else exemplar[None]
+        return torch.stack([array_to_tensor(np.array(array)) for array in arrays])
+    raise _not_an_image(exemplar)
+
+
+def _encode(translator: Translator, image: Tensor) -> Tensor:
+    if min(image.shape[-2:]) < MIN_SIDE:
+        raise ValueError(
+            f"exemplar image is {image.shape[-1]} x {image.shape[-2]} px, but sides of at least {MIN_SIDE} px are "
+            "needed; resize it first"
+        )
+    model_image = match_channels(images_to_model(image.to(translator.style_bank.device)), translator.channels)
+    return translator.encode_style(model_image)
+
+
+def _not_an_image(found: object) -> TypeError:
+    shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor | np.ndarray) else ""
+    return TypeError(
+        'style must be "prior", "bank", "mixture", a StyleSource, or exemplar images (PIL, C x H x W tensor, '
+        f"H x W x C array, or a sequence of them), got {type(found).__name__}{shape}"
+    )

@@ -1,0 +1,82 @@
+"""Both front ends on a real checkpoint: found by path, loaded once, pickled without weights, replayed."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import munitaug
+from munitaug.styles import FixedStyles
+from munitaug.transforms import MUNITTransform
+from tests.transforms.toys import EqualImages
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = munitaug.MunitConfig(width=8, n_residual=1, mlp_width=16, discriminator_width=8, n_scales=1)
+    return munitaug.save(munitaug.Munit(config), tmp_path_factory.mktemp("run") / "checkpoint")
+
+
+@pytest.mark.parametrize("size", [(16, 16), (33, 18)])
+def test_variants_differ_and_keep_the_size(checkpoint: Path, size: tuple[int, int]) -> None:
+    variants = MUNITTransform(checkpoint, num_variants=3, seed=0)(torch.rand(2, 3, *size))
+    assert variants.shape == (2, 3, 3, *size)
+    assert len({float(image.mean(dtype=torch.float64)) for image in variants.flatten(0, 1)}) == 6
+
+
+def test_variants_do_not_depend_on_what_is_translated_beside_them(checkpoint: Path) -> None:
+    image = torch.rand(1, 3, 16, 16)
+    munit = MUNITTransform(checkpoint, style=FixedStyles(torch.randn(1, 8)))
+    alone, beside = munit(image), munit(torch.cat([image, torch.rand(1, 3, 16, 16)]))
+    assert torch.allclose(alone[0], beside[0], atol=1e-5)
+
+
+def test_transforms_of_one_checkpoint_share_their_weights(checkpoint: Path) -> None:
+    first, second = MUNITTransform(checkpoint), MUNITTransform(str(checkpoint), style="prior", seed=1)
+    assert first._maker.translator is second._maker.translator
+    assert MUNITTransform(checkpoint, direction="b2a")._maker.translator is not first._maker.translator
+
+
+def test_pickle_is_small_and_goes_on(checkpoint: Path) -> None:
+    munit = MUNITTransform(checkpoint, seed=3)
+    munit(torch.zeros(3, 16, 16))
+    pickled = pickle.dumps(munit)
+    assert len(pickled) < 20_000
+    image = torch.rand(3, 16, 16)
+    assert torch.equal(pickle.loads(pickled)(image), munit(image))
+
+
+def test_exemplar_image_gives_a_fixed_style(checkpoint: Path) -> None:
+    exemplar = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    munit = MUNITTransform(checkpoint, style=exemplar)
+    image = torch.rand(3, 16, 16)
+    assert torch.equal(munit(image), munit(image))
+
+
+@pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_workers_find_the_checkpoint(checkpoint: Path, start_method: str) -> None:
+    data = EqualImages(MUNITTransform(checkpoint, seed=3))
+    loader = DataLoader(data, batch_size=3, num_workers=2, multiprocessing_context=start_method)
+    assert len({float(value) for batch in loader for value in batch}) == 6
+
+
+def test_missing_checkpoint_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(munitaug.CheckpointError):
+        MUNITTransform(tmp_path / "nothing")
+
+
+def test_replay_of_albumentations(checkpoint: Path) -> None:
+    albumentations = pytest.importorskip("albumentations")
+    from munitaug.transforms.albumentations import MUNITTransform as ArrayTransform
+
+    image = np.random.default_rng(0).integers(0, 256, (20, 16, 3), dtype=np.uint8)
+    first = albumentations.ReplayCompose([ArrayTransform(checkpoint)])(image=image)
+    again = albumentations.ReplayCompose.replay(first["replay"], image=image)
+    assert np.array_equal(first["image"], again["image"])
