@@ -1,0 +1,332 @@
+"""The command line: ``munitaug train | preview | generate | evaluate | info | demo``.
+
+Floor 8: uses public names only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, Namespace
+
+import munitaug
+
+Command = Callable[[Namespace], None]
+USER_ERRORS = (ValueError, TypeError, OSError, ImportError)
+EXIT_USER_ERROR = 2
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+SPEC_HELP = f"a folder of images, or one of {', '.join(munitaug.DOMAIN_NAMES)} with :train or :test"
+
+
+class _OneLineParser(ArgumentParser):
+    """A parser whose errors are one line on stderr and exit code 2."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Prints the message on one line and leaves with exit code 2."""
+        del ex
+        _fail(message, EXIT_USER_ERROR)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the command line.
+
+    Args:
+        args: words after the program's name; None takes them from the process.
+    """
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    warnings.showwarning = _one_line_warning
+    parser, commands = build_parser()
+    chosen = parser.parse_args(list(args) if args is not None else None)
+    try:
+        commands[chosen.command](chosen[chosen.command])
+    except munitaug.Interrupted as error:
+        _fail(str(error), EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        _fail("stopped", EXIT_INTERRUPTED)
+    except munitaug.DivergenceError as error:
+        _fail(str(error), EXIT_FAILED)
+    except USER_ERRORS as error:
+        _fail(str(error), EXIT_USER_ERROR)
+
+
+def build_parser() -> tuple[ArgumentParser, dict[str, Command]]:
+    """Gives the parser and the function of each command."""
+    parser = _OneLineParser(prog="munitaug", description="Unpaired image translation as data augmentation.")
+    parser.add_argument("--version", action="version", version=f"munitaug {munitaug.__version__}")
+    subcommands = parser.add_subcommands(dest="command", metavar="COMMAND")
+    commands: dict[str, Command] = {}
+    for name, add, run in (
+        ("train", _add_train, _train),
+        ("preview", _add_preview, _preview),
+        ("generate", _add_generate, _generate),
+        ("evaluate", _add_evaluate, _evaluate),
+        ("info", _add_info, _info),
+        ("demo", _add_demo, _demo),
+    ):
+        doc = (run.__doc__ or "").strip().splitlines()[0]
+        child = _OneLineParser(prog=f"munitaug {name}", description=doc)
+        child.add_argument("--config", action="config", help="YAML file with any of these options")
+        add(child)
+        subcommands.add_subcommand(name, child, help=doc)
+        commands[name] = run
+    return parser, commands
+
+
+def _add_data(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--channels", type=int | None, default=None, help="image channels, 1 or 3; default: as the images are")
+    add("--size", type=int | None, default=None, help="side of the square images in px; default: as they are")
+    add("--invert-source", action="store_true", help="exchange dark and light in the source")
+    add("--invert-target", action="store_true", help="exchange dark and light in the target")
+    add("--data-root", type=str | None, default=None, help="folder of digit data sets; default: $MUNITAUG_DATA, ./data")
+    add("--skip-unreadable", action="store_true", help="leave out broken image files, with a warning")
+
+
+def _data(options: Namespace) -> munitaug.DataOptions:
+    return munitaug.DataOptions(
+        channels=options.channels,
+        size=options.size,
+        invert_source=options.invert_source,
+        invert_target=options.invert_target,
+        data_root=options.data_root,
+        skip_unreadable=options.skip_unreadable,
+    )
+
+
+def _add_train(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--source", type=str, required=True, help=f"what is translated (domain a): {SPEC_HELP}")
+    add("--target", type=str, required=True, help=f"what it shall look like (domain b): {SPEC_HELP}")
+    add("--out", type=Path, required=True, help="run folder to make")
+    add("--method", type=str, default="munit", help=f"one of {', '.join(munitaug.METHODS)}")
+    add("--preset", type=str, default="small", help="configuration of the method: paper, modern or small")
+    add("--model", type=dict[str, Any], default={}, help='fields that differ from the preset, as {"weight_cycle": 10}')
+    add("--training", type=munitaug.TrainConfig, default=munitaug.TrainConfig())
+    add("--semantic", type=munitaug.SemanticOptions, default=munitaug.SemanticOptions())
+    add("--vgg-weights", type=str | None, default=None, help="VGG-16 weights file, for weight_perceptual > 0")
+    add("--resume", action="store_true", help="continue the run in --out")
+    _add_data(parser)
+
+
+def _train(options: Namespace) -> None:
+    """Train a translator between two sets of unpaired images."""
+    data = _data(options)
+    config = None
+    if options.model:
+        if options.method not in munitaug.METHODS:
+            raise ValueError(f"method must be one of {', '.join(munitaug.METHODS)}, got {options.method!r}")
+        channels = options.model.get("channels", data.channels)
+        if channels is None:
+            channels = data.open(options.source, invert=data.invert_source).channels
+        preset = munitaug.METHODS[options.method].config_class.preset(options.preset, channels=channels)
+        config = _with_fields(preset, options.model)
+    checkpoint = munitaug.train(
+        options.source,
+        options.target,
+        options.out,
+        method=options.method,
+        preset=options.preset,
+        config=config,
+        training=_dataclass(munitaug.TrainConfig, options.training),
+        data=data,
+        semantic=_semantic(options.semantic),
+        vgg_weights=options.vgg_weights,
+        resume=options.resume,
+    )
+    print(f"checkpoint: {checkpoint}")
+    print(f"samples:    {options.out / 'samples'}")
+
+
+def _add_styles(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("checkpoint", type=str, help="checkpoint folder, or the run folder of munitaug train")
+    add("--input", type=str, required=True, help=f"images to translate: {SPEC_HELP}")
+    add("--style", type=str, default="prior", help="where styles come from: prior, bank or mixture")
+    add("--truncation", type=float | None, default=None, help="prior, mixture: cut noise at this deviation; bank: 0..1")
+    add("--direction", type=str, default="a2b", help="a2b (source to target) or b2a")
+    add("--seed", type=int, default=0, help="decides the styles")
+    add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def _add_preview(parser: ArgumentParser) -> None:
+    _add_styles(parser)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="PNG to write")
+    add("--target", type=str | None, default=None, help="real target images for the last row")
+    add("--variants", type=int, default=8, help="rows of styles")
+    add("--columns", type=int, default=12, help="images in a row")
+    add("--overwrite", action="store_true", help="replace an existing file")
+    _add_data(parser)
+
+
+def _preview(options: Namespace) -> None:
+    """Draw a sheet of source images under several styles."""
+    path = munitaug.preview(
+        options.checkpoint,
+        options.input,
+        options.out,
+        target=options.target,
+        variants=options.variants,
+        columns=options.columns,
+        style=options.style,
+        truncation=options.truncation,
+        direction=options.direction,
+        seed=options.seed,
+        device=options.device,
+        data=_data_of_checkpoint(options),
+        overwrite=options.overwrite,
+    )
+    print(f"preview: {path}")
+
+
+def _add_generate(parser: ArgumentParser) -> None:
+    _add_styles(parser)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="HDF5 file to write")
+    add("--variants", type=int, default=4, help="styled images per source image")
+    add("--keep-original", action="store_true", help="write each source image before its variants")
+    add("--batch-size", type=int, default=64, help="source images translated at once")
+    add("--compression", type=str, default="lzf", help="lzf, gzip or none")
+    add("--overwrite", action="store_true", help="replace an existing file")
+    _add_data(parser)
+
+
+def _generate(options: Namespace) -> None:
+    """Write an augmented data set to HDF5; a stopped run goes on when called again."""
+    path = munitaug.generate(
+        options.checkpoint,
+        options.input,
+        options.out,
+        variants=options.variants,
+        style=options.style,
+        truncation=options.truncation,
+        direction=options.direction,
+        seed=options.seed,
+        keep_original=options.keep_original,
+        device=options.device,
+        batch_size=options.batch_size,
+        compression=options.compression,
+        data=_data_of_checkpoint(options),
+        overwrite=options.overwrite,
+    )
+    print(f"augmented data set: {path}")
+
+
+def _add_evaluate(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--source", type=str, required=True, help=f"labelled images: {SPEC_HELP}")
+    add("--target", type=str, required=True, help=f"images of the wanted kind; labels serve the oracle: {SPEC_HELP}")
+    add("--test", type=str | None, default=None, help="labelled target test images; default: the target's :test split")
+    add("--checkpoint", type=str | None, default=None, help="translator, for the conditions munit and adapt")
+    add("--out", type=Path, required=True, help="JSON file of rows to write")
+    add("--seeds", type=int, default=3, help="runs seeds 0 .. N-1")
+    names = ", ".join(munitaug.CONDITIONS)
+    add("--conditions", type=list[str], default=[], help=f"some of {names}; default: all possible")
+    add("--fit", type=munitaug.FitSettings, default=munitaug.FitSettings())
+    add("--processes", type=int | None, default=None, help="classifiers trained side by side; default: one per core")
+    add("--resume", action="store_true", help="keep the rows of --out and run what is missing")
+    _add_data(parser)
+
+
+def _evaluate(options: Namespace) -> None:
+    """Train classifiers under several conditions and score them on the target."""
+    rows = munitaug.evaluate(
+        options.source,
+        options.target,
+        options.out,
+        checkpoint=options.checkpoint,
+        test=options.test,
+        conditions=options.conditions or None,
+        seeds=options.seeds,
+        fit=_dataclass(munitaug.FitSettings, options.fit),
+        data=_data_of_checkpoint(options) if options.checkpoint else _data(options),
+        processes=options.processes,
+        resume=options.resume,
+    )
+    print(munitaug.render_table(munitaug.summarise(rows)))
+    print(f"results: {options.out}")
+
+
+def _add_info(parser: ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=str, help="checkpoint folder, or the run folder of munitaug train")
+
+
+def _info(options: Namespace) -> None:
+    """Say what a checkpoint holds."""
+    for name, value in dataclasses.asdict(munitaug.checkpoint_facts(options.checkpoint)).items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for key, entry in value.items():
+                print(f"  {key}: {entry}")
+        else:
+            print(f"{name}: {value}")
+
+
+def _add_demo(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="run folder to make")
+    parser.add_argument("--settings", type=munitaug.DemoSettings, default=munitaug.DemoSettings())
+    parser.add_argument("--resume", action="store_true", help="continue the demo in --out")
+
+
+def _demo(options: Namespace) -> None:
+    """Run the whole product on built-in digits: printed source, handwritten target."""
+    settings = _dataclass(munitaug.DemoSettings, options.settings)
+    rows = munitaug.demo(options.out, settings=settings, resume=options.resume)
+    print(munitaug.render_table(munitaug.summarise(rows)))
+    for name in ("checkpoint", "preview.png", "augmented.h5", "results.json", "accuracy.png"):
+        print(f"{name + ':':<14} {options.out / name}")
+
+
+def _data_of_checkpoint(options: Namespace) -> munitaug.DataOptions:
+    """Gives the data options, with the channels of the checkpoint where none are asked for."""
+    data = _data(options)
+    if data.channels is not None:
+        return data
+    return dataclasses.replace(data, channels=munitaug.checkpoint_facts(options.checkpoint).channels)
+
+
+def _semantic(value: Any) -> munitaug.SemanticOptions:
+    if isinstance(value, munitaug.SemanticOptions):
+        return value
+    return munitaug.SemanticOptions(value.weight, _dataclass(munitaug.FitSettings, value.fit))
+
+
+def _dataclass(kind: type[Any], value: Any) -> Any:
+    """Gives the dataclass of what the parser made of it: a namespace or the dataclass itself."""
+    if isinstance(value, kind):
+        return value
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+    if "fit" in fields:
+        fields["fit"] = _dataclass(munitaug.FitSettings, fields["fit"])
+    return kind(**fields)
+
+
+def _with_fields(preset: Any, fields: dict[str, Any]) -> Any:
+    """Gives the preset with some fields replaced, those of the optimiser among them."""
+    known = {field.name for field in dataclasses.fields(preset)}
+    unknown = sorted(fields.keys() - known)
+    if unknown:
+        raise ValueError(f"--model has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    changes = dict(fields)
+    if isinstance(changes.get("optimiser"), dict):
+        changes["optimiser"] = dataclasses.replace(preset.optimiser, **changes["optimiser"])
+    return dataclasses.replace(preset, **changes)
+
+
+def _one_line_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    del category, filename, lineno, file, line
+    print(f"munitaug: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"munitaug: error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,153 @@
+"""Does it help? Conditions x seeds on a target test set, as rows, a table and a picture.
+
+Floor 6: imports floors 1-5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from munitaug.adaptation import (
+    CONDITIONS,
+    Bench,
+    Condition,
+    FitSettings,
+    Row,
+    Scorer,
+    Summary,
+    evaluate_conditions,
+    load_rows,
+    make_oracle_task,
+    make_task,
+    save_rows,
+)
+from munitaug.checkpoint import shared_translator
+from munitaug.data.domain import ImageDomain
+from munitaug.data.specs import parse_spec
+from munitaug.files import replacing
+from munitaug.recipes.options import DataOptions
+from munitaug.types import UNLABELLED, DomainError
+
+
+def evaluate(
+    source: str | ImageDomain,
+    target: str | ImageDomain,
+    out: str | Path,
+    *,
+    checkpoint: str | Path | None = None,
+    test: str | ImageDomain | None = None,
+    conditions: Sequence[Condition] | None = None,
+    seeds: int = 3,
+    fit: FitSettings = FitSettings(),
+    data: DataOptions = DataOptions(),
+    processes: int | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> list[Row]:
+    """Trains classifiers under every condition and gives their accuracy on the target test set.
+
+    Target labels are used for the final score alone, and by the "oracle" condition, which is no method.
+
+    Args:
+        source: labelled images: a spec or a domain.
+        target: images of the kind that is wanted; their labels serve the oracle only.
+        out: JSON file for the rows, written after each finished chain of conditions.
+        checkpoint: a trained translator, for "munit" and "adapt".
+        test: labelled target test images; None takes the ``test`` split of a named target.
+        conditions: which to run; None runs all for which everything needed is there.
+        seeds: run seeds 0 .. seeds - 1.
+        fit: how classifiers are trained, equal for all conditions.
+        data: how specs are opened.
+        processes: chains run side by side; None is one per core.
+        resume: keep the rows that ``out`` holds and run what is missing.
+        progress: show progress bars.
+
+    Returns:
+        Rows {"condition", "seed", "accuracy" in percent}, in table order.
+
+    Raises:
+        FileExistsError: ``out`` exists and is not to be resumed.
+        LabelMissingError: source or test images have no labels.
+        ValueError: a condition lacks something, or settings do not suit.
+    """
+    path = Path(out)
+    finished = _finished_rows(path, resume)
+    domain_a = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
+    domain_b = data.open(target, invert=data.invert_target) if isinstance(target, str) else target
+    domain_test = _open_test(target, test, data)
+    labelled = domain_b.labels is not None and bool((domain_b.labels != UNLABELLED).all())
+    bench = Bench(
+        make_task(domain_a, domain_b),
+        make_oracle_task(domain_b) if labelled else None,
+        None if checkpoint is None else shared_translator(checkpoint),
+        fit,
+    )
+    chosen = conditions or [c for c in CONDITIONS if not bench.missing_for(c)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = evaluate_conditions(
+        bench,
+        Scorer(domain_test),
+        conditions=chosen,
+        seeds=seeds,
+        finished=finished,
+        processes=processes,
+        progress=progress,
+        on_rows=lambda rows: save_rows(path, rows),
+    )
+    save_rows(path, rows)
+    return rows
+
+
+def draw_accuracies(summaries: Sequence[Summary], title: str, path: Path) -> None:
+    """Draws accuracy by condition with 95% intervals, as a PNG.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('the picture of accuracies needs: pip install "munitaug[benchmarks]"') from error
+    figure = Figure(figsize=(7.0, 0.55 * len(summaries) + 1.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    ours = {"munit", "adapt"}
+    widths = [0.0 if math.isnan(entry.half_width) else entry.half_width for entry in summaries]
+    for place, (entry, width) in enumerate(zip(summaries, widths, strict=True)):
+        colour = "#1f6f8b" if entry.condition in ours else "#b9c4c9"
+        axes.barh(place, entry.mean, xerr=width, color=colour, ecolor="#333333", capsize=3)
+        axes.text(entry.mean + width + 0.6, place, f"{entry.mean:.1f}", va="center", fontsize=9)
+    axes.set_yticks(range(len(summaries)), [entry.condition for entry in summaries])
+    axes.invert_yaxis()
+    lowest = min(entry.mean - width for entry, width in zip(summaries, widths, strict=True))
+    axes.set_xlim(max(0.0, 10.0 * (lowest // 10.0) - 10.0), 106.0)
+    axes.set_xticks([tick for tick in range(0, 101, 10) if tick >= axes.get_xlim()[0]])
+    axes.set_xlabel("accuracy on the target's test images, % (95% interval over seeds)")
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
+
+
+def _finished_rows(path: Path, resume: bool) -> list[Row]:
+    if not path.exists():
+        return []
+    if not resume:
+        raise FileExistsError(f"{path} exists already; add missing cells with --resume, or choose another --out")
+    return load_rows(path)
+
+
+def _open_test(target: str | ImageDomain, test: str | ImageDomain | None, data: DataOptions) -> ImageDomain:
+    if isinstance(test, ImageDomain):
+        return test
+    if test is not None:
+        return data.open(test, invert=data.invert_target)
+    if isinstance(target, str):
+        named = parse_spec(target)
+        if named is not None and named.split == "train":
+            return data.open(f"{named.name}:test", invert=data.invert_target)
+    name = target if isinstance(target, str) else target.name
+    raise DomainError(f"{name} names no test split of its own; give labelled target test images with --test SPEC")

@@ -1,0 +1,90 @@
+"""Options that several recipes share: how domains are opened, and what a run folder says about itself.
+
+Floor 6: imports floors 1-5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from munitaug.data.domain import ImageDomain
+from munitaug.data.specs import open_domain
+from munitaug.files import write_text
+from munitaug.types import CheckpointError
+
+Json = Any  # the value of a JSON document
+CONFIG_NAME = "config.json"
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How image folders and named domains are opened.
+
+    Args:
+        channels: 1 (grey) or 3 (RGB) for both domains; None keeps what the images have.
+        size: side of the square images in px; None keeps what the images have.
+        invert_source: exchange dark and light in the source.
+        invert_target: exchange dark and light in the target.
+        data_root: folder of the digit data sets; None takes $MUNITAUG_DATA, then ./data.
+        skip_unreadable: leave out files that cannot be read, with a warning, instead of stopping.
+    """
+
+    channels: int | None = None
+    size: int | None = None
+    invert_source: bool = False
+    invert_target: bool = False
+    data_root: str | None = None
+    skip_unreadable: bool = False
+
+    def open(self, spec: str, *, invert: bool = False) -> ImageDomain:
+        """Gives the domain of a spec: a folder, or a name such as ``usps:train``.
+
+        Raises:
+            DomainError: unknown name, missing files, or images that do not suit.
+        """
+        return open_domain(
+            spec,
+            channels=self.channels,
+            size=self.size,
+            invert=invert,
+            data_root=self.data_root,
+            skip_unreadable=self.skip_unreadable,
+        )
+
+
+def start_run(folder: Path, facts: Mapping[str, Json], resume: bool) -> None:
+    """Makes a run folder with its config.json, or checks that a resumed run is the same run.
+
+    Raises:
+        FileExistsError: there is a run already and it is not to be resumed.
+        CheckpointError: there is nothing to resume, or it was started with other settings.
+    """
+    path = folder / CONFIG_NAME
+    wanted = json.loads(json.dumps(facts))
+    if not resume:
+        if path.exists() or (folder.is_dir() and any(folder.iterdir())) or folder.is_file():
+            raise FileExistsError(f"{folder} exists already; continue it with --resume, or choose another --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(wanted, indent=2) + "\n")
+        return
+    if not path.is_file():
+        raise CheckpointError(f"{folder} holds no run to resume ({CONFIG_NAME} is missing); start without --resume")
+    present = json.loads(path.read_text(encoding="utf-8"))
+    changed = _differences(present, wanted)
+    if changed:
+        raise CheckpointError(
+            f"{folder} was started with other settings: {'; '.join(changed)}. Resume with the same ones, "
+            "or choose another --out"
+        )
+
+
+def _differences(present: Json, wanted: Json, prefix: str = "") -> list[str]:
+    if isinstance(present, dict) and isinstance(wanted, dict):
+        names = sorted(present.keys() | wanted.keys())
+        pairs = ((name, present.get(name), wanted.get(name)) for name in names)
+        return [line for name, old, new in pairs for line in _differences(old, new, f"{prefix}{name}.")]
+    return [] if present == wanted else [f"{prefix.rstrip('.')} was {present!r}, now {wanted!r}"]

@@ -1,0 +1,177 @@
+"""Train a translator: two domains in, a run folder with a checkpoint out.
+
+Floor 6: imports floors 1-5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from munitaug._version import __version__
+from munitaug.adaptation import ClassicAugmentation, FitSettings, build_classifier, fit, make_task, source_batches
+from munitaug.checkpoint import save_method
+from munitaug.data.domain import ImageDomain
+from munitaug.data.loader import UnpairedLoader
+from munitaug.files import replacing
+from munitaug.images import uint8_to_model
+from munitaug.method import Method
+from munitaug.methods import METHODS, MunitConfig, SemanticConsistency
+from munitaug.networks.vgg import load_vgg_features
+from munitaug.random import random_permutation, seed_of
+from munitaug.recipes.options import DataOptions, start_run
+from munitaug.stopping import stop_on_signals
+from munitaug.training import TrainConfig, Trainer
+from munitaug.training.trainer import OnStep
+
+STYLE_BANK_SIZE = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class SemanticOptions:
+    """Label-preserving training: a frozen classifier must see the source's label in its translation.
+
+    Args:
+        weight: of the label term; 0 leaves it out. Needs a labelled source.
+        fit: how the classifier is trained, on the source alone with classic augmentation.
+    """
+
+    weight: float = 0.0
+    fit: FitSettings = FitSettings()
+
+
+def train(
+    source: str | ImageDomain,
+    target: str | ImageDomain,
+    out: str | Path,
+    *,
+    method: str = "munit",
+    preset: str = "small",
+    config: MunitConfig | None = None,
+    training: TrainConfig = TrainConfig(),
+    data: DataOptions = DataOptions(),
+    semantic: SemanticOptions = SemanticOptions(),
+    vgg_weights: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    on_step: OnStep | None = None,
+) -> Path:
+    """Trains a method on two unpaired domains and gives the path of its checkpoint.
+
+    The run folder gets config.json, log.jsonl, samples/ (PNG), state/ (to resume) and checkpoint/.
+
+    Args:
+        source: labelled or unlabelled images to be translated (domain a): a spec or a domain.
+        target: images of the kind that is wanted (domain b); labels are not read.
+        out: the run folder.
+        method: a name of METHODS.
+        preset: a named configuration of the method.
+        config: a configuration of your own, in place of the preset.
+        training: steps, batch size, seed, device.
+        data: how specs are opened.
+        semantic: label-preserving training.
+        vgg_weights: torchvision's VGG-16 weights file, for a configuration with the perceptual term.
+        resume: continue the run in ``out``, which must have been started with the same settings.
+        progress: show progress bars.
+        on_step: called after each step with (finished steps, loss terms).
+
+    Returns:
+        ``out``/checkpoint.
+
+    Raises:
+        ValueError: unknown method or preset, unsuitable images or settings.
+        FileExistsError: ``out`` exists and is not to be resumed.
+        CheckpointError: there is nothing to resume, or it was started with other settings.
+        DivergenceError: a loss became non-finite.
+        Interrupted: Ctrl-C or SIGTERM; the state is saved.
+    """
+    domain_a = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
+    domain_b = data.open(target, invert=data.invert_target) if isinstance(target, str) else target
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    method_class = METHODS[method]
+    settings = config or method_class.config_class.preset(preset, channels=domain_a.channels)
+    loader = UnpairedLoader(
+        domain_a,
+        domain_b,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        flip=training.flip,
+        crop=training.crop or None,
+        workers=training.workers,
+    )
+    facts = {
+        "munitaug": __version__,
+        "method": method,
+        "config": dataclasses.asdict(settings),
+        "training": dataclasses.asdict(training),
+        "semantic": dataclasses.asdict(semantic),
+        "source": {"name": domain_a.name, "images": len(domain_a)},
+        "target": {"name": domain_b.name, "images": len(domain_b)},
+    }
+    folder = Path(out)
+    features = load_vgg_features(vgg_weights) if vgg_weights is not None else None
+    core = method_class(settings, seed=training.seed, features=features)
+    core.phases()  # says at once if the configuration lacks something
+    start_run(folder, facts, resume)
+    trained: Method = core
+    if semantic.weight > 0.0:
+        classifier = _semantic_classifier(domain_a, domain_b, semantic, training.seed, folder, progress)
+        trained = SemanticConsistency(core, classifier, semantic.weight)
+    with stop_on_signals() as should_stop:
+        trainer = Trainer(trained, loader, training, folder)
+        trainer.run(resume=resume, on_step=on_step, should_stop=should_stop, progress=progress)
+    core.eval().cpu()
+    for key, domain in (("a", domain_a), ("b", domain_b)):
+        core.style_banks["a" if key == "a" else "b"] = encode_style_bank(core, key, domain, training)
+    return save_method(core, folder / "checkpoint", facts)
+
+
+@torch.no_grad()
+def encode_style_bank(method: Method, key: str, domain: ImageDomain, training: TrainConfig) -> Tensor:
+    """Gives up to 512 x style_dim codes of images of one domain, in a fixed random order.
+
+    Args:
+        method: trained, on the CPU.
+        key: "a" or "b", whose style encoder is used.
+        domain: the images.
+        training: its crop is applied at the centre, its seed chooses the images.
+    """
+    translator = method.translator("b", "a") if key == "a" else method.translator("a", "b")
+    if translator.style_dim == 0:
+        return torch.zeros(0, 0)
+    order = random_permutation(len(domain), training.seed, "style-bank", key)[:STYLE_BANK_SIZE]
+    codes = []
+    for index in order.split(16):
+        images = [uint8_to_model(domain[int(i)][0]) for i in index]
+        if training.crop:
+            images = [_centre_crop(image, training.crop) for image in images]
+        codes.append(translator.encode_style(torch.stack(images)))
+    return torch.cat(codes)
+
+
+def _centre_crop(image: Tensor, side: int) -> Tensor:
+    top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
+    return image[:, top : top + side, left : left + side]
+
+
+def _semantic_classifier(
+    source: ImageDomain, target: ImageDomain, semantic: SemanticOptions, seed: int, folder: Path, progress: bool
+) -> nn.Module:
+    """Gives the frozen source classifier; trained once, then kept in the run folder for a resumed run."""
+    task = make_task(source, target)
+    chosen = semantic.fit
+    classifier = build_classifier(chosen.classifier, task.channels, task.classes, seed_of(seed, "semantic"))
+    path = folder / "classifier.safetensors"
+    if path.exists():
+        classifier.load_state_dict(load_file(path))
+        return classifier.eval()
+    batches = source_batches(task, chosen, seed_of(seed, "semantic"), ClassicAugmentation())
+    fit(classifier, batches, chosen, "source classifier" if progress else "")
+    with replacing(path) as temporary:
+        save_file(classifier.state_dict(), temporary)
+    return classifier
