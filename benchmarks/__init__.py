@@ -1,0 +1,1 @@
+"""Measurements of munitaug, each a script that uses its public names only."""
