@@ -33,6 +33,7 @@ from munitaug.recipes import evaluate as evaluate
 from munitaug.recipes import generate as generate
 from munitaug.recipes import preview as preview
 from munitaug.recipes import train as train
+from munitaug.recipes import train_classifier as train_classifier
 from munitaug.styles import StyleSource as StyleSource
 from munitaug.styles import style_source as style_source
 from munitaug.training import TrainConfig as TrainConfig
@@ -83,4 +84,5 @@ __all__ = [
     "style_source",
     "summarise",
     "train",
+    "train_classifier",
 ]

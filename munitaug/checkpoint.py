@@ -57,7 +57,7 @@ def save_method(method: Method, path: str | Path, provenance: Mapping[str, Json]
     _refuse_foreign_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"weights/{name}": _plain(tensor) for name, tensor in core.state_dict().items()}
-    tensors |= {f"style_bank/{key}": _plain(bank) for key, bank in core.style_banks.items()}
+    tensors |= {f"style_bank/{key}": _plain(bank).clone() for key, bank in core.style_banks.items()}
     scratch = folder / "weights.safetensors"
     with replacing(scratch) as temporary:
         temporary.write_bytes(save(tensors))
@@ -108,7 +108,7 @@ def load_method(path: str | Path) -> Method:
         raise
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: weights and configuration do not fit together: {error}") from error
-    for key, value in tensors.items():
+    for key, value in sorted(tensors.items()):  # safetensors gives them in no fixed order
         if key.startswith("style_bank/"):
             method.style_banks[_domain_key(key.removeprefix("style_bank/"))] = value
     return method.eval()

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,10 +21,16 @@ from jsonargparse import ArgumentParser, Namespace
 import munitaug
 
 Command = Callable[[Namespace], None]
-USER_ERRORS = (ValueError, TypeError, OSError, ImportError)
+USER_ERRORS = (ValueError, TypeError, ImportError)
 EXIT_USER_ERROR = 2
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+HOW_TO_CONTINUE = {
+    "train": "stopped; run the same command with --resume to continue",
+    "generate": "stopped; run the same command again to continue",
+    "evaluate": "stopped; run the same command with --resume to continue",
+    "demo": "stopped; run the same command with --resume to continue",
+}
 SPEC_HELP = f"a folder of images, or one of {', '.join(munitaug.DOMAIN_NAMES)} with :train or :test"
 
 
@@ -45,13 +54,17 @@ def main(args: Sequence[str] | None = None) -> None:
     parser, commands = build_parser()
     chosen = parser.parse_args(list(args) if args is not None else None)
     try:
-        commands[chosen.command](chosen[chosen.command])
+        with _sigterm_like_ctrl_c():
+            commands[chosen.command](chosen[chosen.command])
     except munitaug.Interrupted as error:
         _fail(str(error), EXIT_INTERRUPTED)
     except KeyboardInterrupt:
-        _fail("stopped", EXIT_INTERRUPTED)
+        _fail(HOW_TO_CONTINUE.get(chosen.command, "stopped"), EXIT_INTERRUPTED)
     except munitaug.DivergenceError as error:
         _fail(str(error), EXIT_FAILED)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror}" if error.strerror else str(error), EXIT_USER_ERROR)
     except USER_ERRORS as error:
         _fail(str(error), EXIT_USER_ERROR)
 
@@ -104,7 +117,7 @@ def _add_train(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--source", type=str, required=True, help=f"what is translated (domain a): {SPEC_HELP}")
     add("--target", type=str, required=True, help=f"what it shall look like (domain b): {SPEC_HELP}")
-    add("--out", type=Path, required=True, help="run folder to make")
+    add("--out", type=str, required=True, help="run folder to make")
     add("--method", type=str, default="munit", help=f"one of {', '.join(munitaug.METHODS)}")
     add("--preset", type=str, default="small", help="configuration of the method: paper, modern or small")
     add("--model", type=dict[str, Any], default={}, help='fields that differ from the preset, as {"weight_cycle": 10}')
@@ -141,7 +154,7 @@ def _train(options: Namespace) -> None:
         resume=options.resume,
     )
     print(f"checkpoint: {checkpoint}")
-    print(f"samples:    {options.out / 'samples'}")
+    print(f"samples:    {Path(options.out) / 'samples'}")
 
 
 def _add_styles(parser: ArgumentParser) -> None:
@@ -158,7 +171,7 @@ def _add_styles(parser: ArgumentParser) -> None:
 def _add_preview(parser: ArgumentParser) -> None:
     _add_styles(parser)
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="PNG to write")
+    add("--out", type=str, required=True, help="PNG to write")
     add("--target", type=str | None, default=None, help="real target images for the last row")
     add("--variants", type=int, default=8, help="rows of styles")
     add("--columns", type=int, default=12, help="images in a row")
@@ -189,7 +202,7 @@ def _preview(options: Namespace) -> None:
 def _add_generate(parser: ArgumentParser) -> None:
     _add_styles(parser)
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="HDF5 file to write")
+    add("--out", type=str, required=True, help="HDF5 file to write")
     add("--variants", type=int, default=4, help="styled images per source image")
     add("--keep-original", action="store_true", help="write each source image before its variants")
     add("--batch-size", type=int, default=64, help="source images translated at once")
@@ -225,10 +238,10 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     add("--target", type=str, required=True, help=f"images of the wanted kind; labels serve the oracle: {SPEC_HELP}")
     add("--test", type=str | None, default=None, help="labelled target test images; default: the target's :test split")
     add("--checkpoint", type=str | None, default=None, help="translator, for the conditions munit and adapt")
-    add("--out", type=Path, required=True, help="JSON file of rows to write")
+    add("--out", type=str, required=True, help="JSON file of rows to write")
     add("--seeds", type=int, default=3, help="runs seeds 0 .. N-1")
     names = ", ".join(munitaug.CONDITIONS)
-    add("--conditions", type=list[str], default=[], help=f"some of {names}; default: all possible")
+    add("--conditions", type=str, nargs="+", default=[], help=f"some of {names}; default: all possible")
     add("--fit", type=munitaug.FitSettings, default=munitaug.FitSettings())
     add("--processes", type=int | None, default=None, help="classifiers trained side by side; default: one per core")
     add("--resume", action="store_true", help="keep the rows of --out and run what is missing")
@@ -270,7 +283,7 @@ def _info(options: Namespace) -> None:
 
 
 def _add_demo(parser: ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, help="run folder to make")
+    parser.add_argument("--out", type=str, required=True, help="run folder to make")
     parser.add_argument("--settings", type=munitaug.DemoSettings, default=munitaug.DemoSettings())
     parser.add_argument("--resume", action="store_true", help="continue the demo in --out")
 
@@ -281,7 +294,7 @@ def _demo(options: Namespace) -> None:
     rows = munitaug.demo(options.out, settings=settings, resume=options.resume)
     print(munitaug.render_table(munitaug.summarise(rows)))
     for name in ("checkpoint", "preview.png", "augmented.h5", "results.json", "accuracy.png"):
-        print(f"{name + ':':<14} {options.out / name}")
+        print(f"{name + ':':<14} {Path(options.out) / name}")
 
 
 def _data_of_checkpoint(options: Namespace) -> munitaug.DataOptions:
@@ -314,10 +327,34 @@ def _with_fields(preset: Any, fields: dict[str, Any]) -> Any:
     unknown = sorted(fields.keys() - known)
     if unknown:
         raise ValueError(f"--model has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-    changes = dict(fields)
-    if isinstance(changes.get("optimiser"), dict):
-        changes["optimiser"] = dataclasses.replace(preset.optimiser, **changes["optimiser"])
+    changes = {name: _like(getattr(preset, name), value, name) for name, value in fields.items()}
     return dataclasses.replace(preset, **changes)
+
+
+def _like(present: Any, value: Any, name: str) -> Any:
+    """Gives a value of the kind that a field has at present."""
+    if dataclasses.is_dataclass(present) and isinstance(value, dict):
+        return _with_fields(present, value)
+    if isinstance(present, tuple) and isinstance(value, list) and len(value) == len(present):
+        return tuple(_like(old, new, name) for old, new in zip(present, value, strict=True))
+    if isinstance(present, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(present):
+        raise ValueError(f"--model {name} must be like {present!r}, got {value!r}")
+    return value
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """Turns SIGTERM into KeyboardInterrupt, where signals can be handled, so that child processes end too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous if previous is not None else signal.SIG_DFL)
 
 
 def _one_line_warning(

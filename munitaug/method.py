@@ -62,6 +62,11 @@ class OptimiserSettings:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
         if not 0.0 <= self.linear_decay_from <= 1.0:
             raise ValueError(f"linear_decay_from must be in [0, 1], got {self.linear_decay_from}")
+        if not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise ValueError(f"betas must be in [0, 1), got {self.betas}")
+        for name in ("weight_decay", "halve_every_steps"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,7 @@ class Phase:
 class Method(nn.Module, ABC):
     """Networks and losses of one paper: no optimiser, no loop, no file.
 
-    Args:
-        config: the frozen configuration it was built from.
+    ``style_banks`` holds, by domain, M x style_dim codes of real images; training recipes fill it.
     """
 
     name: ClassVar[str]

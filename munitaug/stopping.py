@@ -36,4 +36,4 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

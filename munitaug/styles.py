@@ -88,9 +88,7 @@ class MixtureStyles(StyleSource):
         try:
             from sklearn.mixture import GaussianMixture
         except ImportError as error:
-            raise ImportError(
-                'style="mixture" needs scikit-learn: pip install "munitaug[benchmarks]"'
-            ) from error
+            raise ImportError('style="mixture" needs scikit-learn: pip install "munitaug[benchmarks]"') from error
         codes = _check_bank(bank)
         self.noise = PriorStyles(codes.shape[1], truncation)
         count = max(1, min(components, len(codes) // 2))
@@ -125,9 +123,7 @@ class FixedStyles(StyleSource):
         return self.codes[torch.randint(len(self.codes), (n, k), generator=generator)]
 
 
-def style_source(
-    name: str, style_dim: int, bank: Tensor | None = None, truncation: float | None = None
-) -> StyleSource:
+def style_source(name: str, style_dim: int, bank: Tensor | None = None, truncation: float | None = None) -> StyleSource:
     """Gives a style source by name.
 
     Args:

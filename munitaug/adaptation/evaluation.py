@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -49,7 +51,7 @@ def evaluate_conditions(
         scorer: the labelled target test set; used for nothing but the final accuracy.
         conditions: which to run.
         seeds: run seeds 0 .. seeds - 1.
-        finished: rows of an earlier run; their cells are not run again.
+        finished: rows of an earlier run; they are kept, and their cells are not run again.
         processes: that run chains side by side, each with its share of the cores; None is one per core.
         progress: show progress bars.
         on_rows: called with all rows so far after each finished chain.
@@ -58,7 +60,7 @@ def evaluate_conditions(
         ValueError: unknown condition, no seed, or something that a condition needs is missing.
     """
     _check(bench, conditions, seeds)
-    rows = [row for row in finished if row["condition"] in conditions and row["seed"] < seeds]
+    rows = list(finished)
     jobs = _jobs(conditions, seeds, {(row["condition"], row["seed"]) for row in rows})
     bar = tqdm(total=len(jobs), desc="evaluate", unit="chain", disable=not progress)
     with bar:
@@ -127,10 +129,15 @@ def _results(bench: Bench, scorer: Scorer, jobs: Sequence[_Job], processes: int)
     # spawn: a fork after torch has used several threads can hang for ever
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, _start_worker, (bench, scorer, threads))
+    others = set(multiprocessing.active_children())
     futures: list[Future[list[Row]]] = [pool.submit(_run_in_worker, job) for job in jobs]
     try:
         for future in as_completed(futures):
             yield future.result()
+    except BaseException:  # do not wait for minutes until the chains at work are through
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -148,8 +155,18 @@ _WORKER: dict[str, tuple[Bench, Scorer]] = {}
 
 
 def _start_worker(bench: Bench, scorer: Scorer, threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent answers it
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _WORKER["bench"] = (bench, scorer)
+
+
+def _leave_with_parent() -> None:
+    """Ends this process when its parent is gone, killed perhaps; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run_in_worker(job: _Job) -> list[Row]:

@@ -43,6 +43,9 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
 
     The interval is Student's: mean +- t * sd / sqrt(n) with sd over seeds (n - 1). One seed gives no
     interval (half width NaN).
+
+    Args:
+        rows: accuracies in percent, one per condition and seed.
     """
     by_condition: dict[str, list[float]] = {}
     for row in rows:
@@ -51,7 +54,11 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
 
 
 def render_table(summaries: Sequence[Summary]) -> str:
-    """Gives a table in words: condition, mean, interval, lowest seed."""
+    """Gives a table in words: condition, mean, interval, lowest seed.
+
+    Args:
+        summaries: one line each, see :func:`summarise`.
+    """
     lines = [f"{'condition':<14} {'accuracy %':>10}  {'95% interval':>14}  {'lowest':>6}  seeds"]
     for entry in summaries:
         interval = "-" if math.isnan(entry.half_width) else f"+- {entry.half_width:.1f}"
@@ -67,5 +74,5 @@ def _summary(condition: str, values: list[float]) -> Summary:
     if count == 1:
         return Summary(condition, mean, math.nan, mean, 1)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    quantile = T_95[count - 2] if count - 2 < len(T_95) else 1.96
+    quantile = T_95[min(count - 2, len(T_95) - 1)]  # beyond the table its last value, which is a little too wide
     return Summary(condition, mean, quantile * deviation / math.sqrt(count), min(values), count)

@@ -8,6 +8,7 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, Self
 
@@ -28,7 +29,7 @@ from munitaug.method import Method, OptimiserSettings, Phase
 from munitaug.networks.autoencoder import AutoEncoder, AutoEncoderShape
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
 from munitaug.networks.initialise import initialise_weights
-from munitaug.random import torch_generator
+from munitaug.random import seed_of, torch_generator
 from munitaug.translator import Translator
 from munitaug.types import Content, DomainKey, Pair
 
@@ -106,8 +107,10 @@ class MunitConfig:
         for name in ("n_downsample", "n_style_downsample", "n_residual"):
             if not 1 <= getattr(self, name) <= 9:
                 raise ValueError(f"{name} must be 1 to 9, got {getattr(self, name)}")
-        if 2**self.n_downsample > 16:
-            raise ValueError(f"n_downsample must be at most 4, so that 16 px images can be padded, got {self.n_downsample}")
+        if self.n_downsample > 3:  # instance norm of a 1 x 1 map would leave nothing
+            raise ValueError(
+                f"n_downsample must be at most 3, so that 16 px images have contents of 2 x 2, got {self.n_downsample}"
+            )
         for name in ("edge_kernel", "upsample_kernel"):
             if getattr(self, name) % 2 == 0:
                 raise ValueError(f"{name} must be odd, got {getattr(self, name)}")
@@ -125,8 +128,8 @@ class MunitConfig:
         ``modern``: the same networks and terms with averaged weights (EMA 0.999), no gradient into the
         content target (as NVlabs/imaginaire), and the cycle term at the weight of the authors' later configs.
         ``small``: for 16-64 px on a CPU: narrower and shallower networks, 3 x 3 and 5 x 5 kernels in place
-        of 5 x 5 and 7 x 7, a two-scale discriminator whose patches fit small images, lr 5e-4 and EMA for
-        short runs.
+        of 5 x 5 and 7 x 7, a two-scale discriminator whose patches fit small images, and for short runs lr
+        5e-4 with linear decay over the second half and EMA 0.995; cycle and content target as ``modern``.
 
         Args:
             name: "paper", "modern" or "small".
@@ -147,8 +150,7 @@ class MunitConfig:
         if name == "small":
             return cls(
                 channels=channels,
-                width=24,
-                n_downsample=2,
+                width=16,
                 n_style_downsample=3,
                 n_residual=2,
                 mlp_width=64,
@@ -157,6 +159,7 @@ class MunitConfig:
                 discriminator_width=32,
                 n_discriminator_layers=3,
                 n_scales=2,
+                weight_cycle=10.0,
                 detach_content=True,
                 optimiser=OptimiserSettings(lr=5e-4, linear_decay_from=0.5, ema_decay=0.995),
             )
@@ -216,12 +219,21 @@ class Munit(Method):
         self._config = config
         self._features = (features,)  # a tuple hides the frozen network from parameters() and checkpoints
         with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed_of(seed, "spectral"))  # torch draws its singular vectors there
             self.auto_encoders = nn.ModuleDict({key: AutoEncoder(config.auto_encoder_shape) for key in "ab"})
             self.discriminators = nn.ModuleDict(
                 {key: MultiScaleDiscriminator(config.discriminator_shape) for key in "ab"}
             )
         initialise_weights(self.auto_encoders, "kaiming", torch_generator(seed, "generator"))
         initialise_weights(self.discriminators, "gaussian", torch_generator(seed, "discriminator"))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the frozen network along where .to(), .cuda() and their like move the weights."""
+        for frozen in self._features:
+            if frozen is not None:
+                frozen._apply(fn, recurse)
+        nn.Module._apply(self, fn, recurse)
+        return self
 
     @property
     def config(self) -> MunitConfig:
@@ -259,12 +271,12 @@ class Munit(Method):
             self._auto_encoder(source), self._auto_encoder(target), self._config, self.style_banks.get(target)
         )
 
-    def _auto_encoder(self, key: DomainKey) -> AutoEncoder:
+    def _auto_encoder(self, key: str) -> AutoEncoder:
         module = self.auto_encoders[key]
         assert isinstance(module, AutoEncoder)
         return module
 
-    def _discriminator(self, key: DomainKey) -> MultiScaleDiscriminator:
+    def _discriminator(self, key: str) -> MultiScaleDiscriminator:
         module = self.discriminators[key]
         assert isinstance(module, MultiScaleDiscriminator)
         return module
@@ -294,10 +306,14 @@ class Munit(Method):
                 real_maps, fake_maps, self._config.gan_loss
             )
             if self._config.weight_r1 > 0.0:
-                leaf = real.detach().requires_grad_()
-                penalty = gradient_penalty_r1(leaf, self._discriminator(key)(leaf))
-                terms[f"r1_{key}"] = self._config.weight_r1 * penalty
+                terms[f"r1_{key}"] = self._config.weight_r1 * self._r1_penalty(key, real)
         return terms
+
+    def _r1_penalty(self, key: str, real: Tensor) -> Tensor:
+        """Gives the gradient penalty, in float32 even under autocast: half precision overflows in its square."""
+        leaf = real.detach().requires_grad_()
+        with torch.autocast(leaf.device.type, enabled=False):
+            return gradient_penalty_r1(leaf, self._discriminator(key)(leaf))
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
         config = self._config
@@ -318,7 +334,7 @@ class Munit(Method):
             terms |= self._mode_seeking_terms(pair, a, b)
         return terms
 
-    def _terms_of_side(self, key: DomainKey, side: _Side, other: _Side) -> dict[str, Tensor]:
+    def _terms_of_side(self, key: str, side: _Side, other: _Side) -> dict[str, Tensor]:
         """Gives the generator's terms of one domain; ``side.fake`` has the content of the other domain."""
         config = self._config
         coder = self._auto_encoder(key)

@@ -9,8 +9,9 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,6 +49,12 @@ class SemanticConsistency(Method):
         self._classifier = (frozen,)  # a tuple keeps the classifier out of parameters() and checkpoints
         self._phase_name = _translating_phase(method)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the classifier along where .to(), .cuda() and their like move the weights."""
+        self._classifier[0]._apply(fn, recurse)
+        nn.Module._apply(self, fn, recurse)
+        return self
+
     @property
     def config(self) -> MethodConfig:
         """Gives the inner method's configuration."""
@@ -69,6 +76,10 @@ class SemanticConsistency(Method):
             replace(phase, loss=self._with_semantic_term(phase)) if phase.name == self._phase_name else phase
             for phase in self.method.phases()
         )
+
+    def prepare(self, pairs: Iterable[Pair]) -> None:
+        """Prepares the inner method."""
+        self.method.prepare(pairs)
 
     def translator(self, source: DomainKey, target: DomainKey) -> Translator:
         """Gives the inner method's translator."""

@@ -99,9 +99,7 @@ class StyleMlp(nn.Module):
 
     def __init__(self, style_dim: int, width: int, outputs: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            [nn.Linear(style_dim, width), nn.Linear(width, width), nn.Linear(width, outputs)]
-        )
+        self.layers = nn.ModuleList([nn.Linear(style_dim, width), nn.Linear(width, width), nn.Linear(width, outputs)])
 
     def forward(self, style: Tensor) -> Tensor:
         """Gives N x outputs for style: N x style_dim."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 Initialisation = Literal["kaiming", "gaussian"]
 GAUSSIAN_DEVIATION = 0.02
+POWER_ITERATIONS = 15
+"""As many as torch takes when it sets up a spectral norm."""
 
 
 @torch.no_grad()
@@ -28,12 +31,28 @@ def initialise_weights(module: nn.Module, kind: Initialisation, generator: torch
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            fan_in = layer.weight[0].numel()
+            weight = _stored_weight(layer)
+            fan_in = weight[0].numel()
             deviation = (2.0 / fan_in) ** 0.5 if kind == "kaiming" else GAUSSIAN_DEVIATION
-            layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * deviation)
+            weight.copy_(torch.randn(weight.shape, generator=generator) * deviation)
             if layer.bias is not None:
                 layer.bias.zero_()
         elif type(layer).__name__ == "MunitLayerNorm":
             gain = layer.gain
             assert isinstance(gain, nn.Parameter)
             gain.copy_(torch.rand(gain.shape, generator=generator))
+    _follow_spectral_norms(module)
+
+
+def _stored_weight(layer: nn.Module) -> Tensor:
+    """Gives the parameter behind a layer's weight, which spectral norm computes anew at every access."""
+    stored = dict(layer.named_parameters())
+    return stored["parametrizations.weight.original" if is_parametrized(layer, "weight") else "weight"]
+
+
+def _follow_spectral_norms(module: nn.Module) -> None:
+    """Lets the singular vectors of spectral norms catch up with new weights; each access is one power iteration."""
+    for layer in module.modules():
+        if is_parametrized(layer, "weight"):
+            for _ in range(POWER_ITERATIONS):
+                _ = layer.weight

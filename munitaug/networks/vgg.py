@@ -23,14 +23,17 @@ RELU_5_3 = 29
 
 
 class VggFeatures(nn.Module):
-    """N x 3 x H x W images in [-1, 1], sides from 16 px up -> N x 512 x H/8 x W/8 features."""
+    """N x 3 x H x W images in [-1, 1], sides from 16 px up -> N x 512 x H/8 x W/8 features.
+
+    Its weights mean nothing until :func:`load_vgg_features` has filled them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):  # the unused classifier would take 0.5 GB
             layers = list(vgg16(weights=None).features)[: RELU_5_3 + 1]
         del layers[POOL_BEFORE_BLOCK_5]
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*layers).to_empty(device="cpu")
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
         self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1))
 
@@ -58,11 +61,8 @@ def load_vgg_features(path: str | Path) -> VggFeatures:
         network = VggFeatures()
         kept = [index for index in range(RELU_5_3 + 1) if index != POOL_BEFORE_BLOCK_5]
         for position, index in enumerate(kept):
-            for name in ("weight", "bias"):
-                if f"features.{index}.{name}" in weights:
-                    network.layers[position].get_parameter(name).data.copy_(weights[f"features.{index}.{name}"])
-        if "features.28.weight" not in weights:
-            raise KeyError("features.28.weight")
+            for name, parameter in network.layers[position].named_parameters():
+                parameter.data.copy_(weights[f"features.{index}.{name}"])
     except Exception as error:
         raise ValueError(f"{file} holds no torchvision VGG-16 weights ({error})") from error
     return network.eval().requires_grad_(False)

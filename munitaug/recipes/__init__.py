@@ -3,6 +3,7 @@
 Floor 6: imports floors 1-5.
 """
 
+from munitaug.recipes.classifier import train_classifier
 from munitaug.recipes.demo import DemoSettings, demo
 from munitaug.recipes.evaluate import draw_accuracies, evaluate
 from munitaug.recipes.generate import generate
@@ -23,4 +24,5 @@ __all__ = [
     "generate",
     "preview",
     "train",
+    "train_classifier",
 ]

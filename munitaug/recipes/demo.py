@@ -15,6 +15,7 @@ from munitaug.adaptation import FitSettings, Row, summarise
 from munitaug.data.specs import open_domain
 from munitaug.recipes.evaluate import draw_accuracies, evaluate
 from munitaug.recipes.generate import generate
+from munitaug.recipes.options import refuse_existing_run
 from munitaug.recipes.preview import preview
 from munitaug.recipes.train import SemanticOptions, train
 from munitaug.training import TrainConfig
@@ -34,15 +35,25 @@ class DemoSettings:
         generate_count: source images in augmented.h5.
         fit: how classifiers are trained.
         semantic_weight: of label-preserving training; 0 leaves it out.
+
+    Raises:
+        ValueError: a number outside its range.
     """
 
-    steps: int = 2000
+    steps: int = 1500
     seeds: int = 3
     source_count: int = 6000
     variants: int = 4
     generate_count: int = 2000
     fit: FitSettings = FitSettings()
     semantic_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "seeds", "source_count", "variants", "generate_count"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.semantic_weight >= 0.0:
+            raise ValueError(f"semantic_weight must be >= 0, got {self.semantic_weight}")
 
 
 def demo(
@@ -74,6 +85,8 @@ def demo(
         Interrupted: Ctrl-C or SIGTERM; continue with ``resume``.
     """
     folder = Path(out)
+    if not resume:
+        refuse_existing_run(folder)
     source = open_domain(f"synthetic-digits:train:{settings.source_count}", channels=1, size=SIZE_PX)
     shown = open_domain(f"synthetic-digits:train:{settings.generate_count}", channels=1, size=SIZE_PX)
     target = open_domain("digits:train", size=SIZE_PX)

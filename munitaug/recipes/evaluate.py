@@ -61,7 +61,7 @@ def evaluate(
         fit: how classifiers are trained, equal for all conditions.
         data: how specs are opened.
         processes: chains run side by side; None is one per core.
-        resume: keep the rows that ``out`` holds and run what is missing.
+        resume: keep the rows that ``out`` holds and run what is missing, with the same settings.
         progress: show progress bars.
 
     Returns:
@@ -69,6 +69,7 @@ def evaluate(
 
     Raises:
         FileExistsError: ``out`` exists and is not to be resumed.
+        DomainError: source and target have different classes.
         LabelMissingError: source or test images have no labels.
         ValueError: a condition lacks something, or settings do not suit.
     """
@@ -78,6 +79,9 @@ def evaluate(
     domain_b = data.open(target, invert=data.invert_target) if isinstance(target, str) else target
     domain_test = _open_test(target, test, data)
     labelled = domain_b.labels is not None and bool((domain_b.labels != UNLABELLED).all())
+    _check_classes(domain_a, domain_test)
+    if labelled:
+        _check_classes(domain_a, domain_b)
     bench = Bench(
         make_task(domain_a, domain_b),
         make_oracle_task(domain_b) if labelled else None,
@@ -101,7 +105,12 @@ def evaluate(
 
 
 def draw_accuracies(summaries: Sequence[Summary], title: str, path: Path) -> None:
-    """Draws accuracy by condition with 95% intervals, as a PNG.
+    """Draws accuracy by condition with 95% intervals, as a PNG; an existing one is replaced.
+
+    Args:
+        summaries: one bar each, from top to bottom; at least one.
+        title: above the bars.
+        path: of the PNG.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -118,18 +127,30 @@ def draw_accuracies(summaries: Sequence[Summary], title: str, path: Path) -> Non
     widths = [0.0 if math.isnan(entry.half_width) else entry.half_width for entry in summaries]
     for place, (entry, width) in enumerate(zip(summaries, widths, strict=True)):
         colour = "#1f6f8b" if entry.condition in ours else "#b9c4c9"
-        axes.barh(place, entry.mean, xerr=width, color=colour, ecolor="#333333", capsize=3)
-        axes.text(entry.mean + width + 0.6, place, f"{entry.mean:.1f}", va="center", fontsize=9)
+        whiskers = [[min(width, entry.mean)], [min(width, 100.0 - entry.mean)]]
+        axes.barh(place, entry.mean, xerr=whiskers, color=colour, ecolor="#333333", capsize=3)
+        axes.text(min(100.0, entry.mean + width) + 0.6, place, f"{entry.mean:.1f}", va="center", fontsize=9)
     axes.set_yticks(range(len(summaries)), [entry.condition for entry in summaries])
     axes.invert_yaxis()
     lowest = min(entry.mean - width for entry, width in zip(summaries, widths, strict=True))
-    axes.set_xlim(max(0.0, 10.0 * (lowest // 10.0) - 10.0), 106.0)
-    axes.set_xticks([tick for tick in range(0, 101, 10) if tick >= axes.get_xlim()[0]])
+    left = max(0, 10 * math.floor(lowest / 10.0) - 10)
+    axes.set_xlim(left, 100.0 + 0.07 * (100.0 - left))  # room for a number beside a full bar
+    axes.set_xticks(range(left, 101, 10))
     axes.set_xlabel("accuracy on the target's test images, % (95% interval over seeds)")
     axes.set_title(title, fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130)
+
+
+def _check_classes(source: ImageDomain, other: ImageDomain) -> None:
+    """Refuses domains whose label numbers mean different classes."""
+    if source.class_names and other.class_names and source.class_names != other.class_names:
+        differing = sorted(set(source.class_names) ^ set(other.class_names))
+        raise DomainError(
+            f"{source.name} has {len(source.class_names)} classes and {other.name} has {len(other.class_names)}, "
+            f"and they are not the same ({', '.join(differing[:5])}); give both the same class folders"
+        )
 
 
 def _finished_rows(path: Path, resume: bool) -> list[Row]:

@@ -46,6 +46,9 @@ class CheckpointFacts:
 def checkpoint_facts(path: str | Path) -> CheckpointFacts:
     """Gives the facts of a checkpoint, after reading and checking all of it.
 
+    Args:
+        path: checkpoint or run folder.
+
     Raises:
         CheckpointError: it cannot be read.
     """

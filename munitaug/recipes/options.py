@@ -64,22 +64,35 @@ def start_run(folder: Path, facts: Mapping[str, Json], resume: bool) -> None:
         CheckpointError: there is nothing to resume, or it was started with other settings.
     """
     path = folder / CONFIG_NAME
+    if not resume:
+        refuse_existing_run(folder)
     wanted = json.loads(json.dumps(facts))
     if not resume:
-        if path.exists() or (folder.is_dir() and any(folder.iterdir())) or folder.is_file():
-            raise FileExistsError(f"{folder} exists already; continue it with --resume, or choose another --out")
         folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(wanted, indent=2) + "\n")
         return
     if not path.is_file():
         raise CheckpointError(f"{folder} holds no run to resume ({CONFIG_NAME} is missing); start without --resume")
-    present = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        present = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON ({error}); the run is damaged, choose another --out") from error
     changed = _differences(present, wanted)
     if changed:
         raise CheckpointError(
             f"{folder} was started with other settings: {'; '.join(changed)}. Resume with the same ones, "
             "or choose another --out"
         )
+
+
+def refuse_existing_run(folder: Path) -> None:
+    """Leaves whatever is in a folder alone.
+
+    Raises:
+        FileExistsError: the folder is a file, or there is something in it.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists already; continue it with --resume, or choose another --out")
 
 
 def _differences(present: Json, wanted: Json, prefix: str = "") -> list[str]:

@@ -69,7 +69,7 @@ def preview(
     """
     path = Path(out)
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already; choose another --out, or --overwrite true")
+        raise FileExistsError(f"{path} exists already; choose another --out, or replace it with --overwrite")
     if variants < 1 or columns < 1:
         raise ValueError(f"variants and columns must be at least 1, got {variants} and {columns}")
     translator = (

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from munitaug._version import __version__
-from munitaug.adaptation import ClassicAugmentation, FitSettings, build_classifier, fit, make_task, source_batches
+from munitaug.adaptation import FitSettings, build_classifier
 from munitaug.checkpoint import save_method
 from munitaug.data.domain import ImageDomain
 from munitaug.data.loader import UnpairedLoader
@@ -22,11 +22,12 @@ from munitaug.images import uint8_to_model
 from munitaug.method import Method
 from munitaug.methods import METHODS, MunitConfig, SemanticConsistency
 from munitaug.networks.vgg import load_vgg_features
-from munitaug.random import random_permutation, seed_of
+from munitaug.random import random_permutation
+from munitaug.recipes.classifier import train_classifier
 from munitaug.recipes.options import DataOptions, start_run
 from munitaug.stopping import stop_on_signals
 from munitaug.training import TrainConfig, Trainer
-from munitaug.training.trainer import OnStep
+from munitaug.training.trainer import STATE_FILE, OnStep
 
 STYLE_BANK_SIZE = 512
 
@@ -38,10 +39,17 @@ class SemanticOptions:
     Args:
         weight: of the label term; 0 leaves it out. Needs a labelled source.
         fit: how the classifier is trained, on the source alone with classic augmentation.
+
+    Raises:
+        ValueError: weight is negative.
     """
 
     weight: float = 0.0
     fit: FitSettings = FitSettings()
+
+    def __post_init__(self) -> None:
+        if not self.weight >= 0.0:
+            raise ValueError(f"weight of the label term must be >= 0, got {self.weight}")
 
 
 def train(
@@ -89,12 +97,13 @@ def train(
         DivergenceError: a loss became non-finite.
         Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
-    domain_a = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
-    domain_b = data.open(target, invert=data.invert_target) if isinstance(target, str) else target
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    domain_a = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
+    domain_b = data.open(target, invert=data.invert_target) if isinstance(target, str) else target
     method_class = METHODS[method]
     settings = config or method_class.config_class.preset(preset, channels=domain_a.channels)
+    _check_source(domain_a, settings, semantic)
     loader = UnpairedLoader(
         domain_a,
         domain_b,
@@ -120,11 +129,12 @@ def train(
     start_run(folder, facts, resume)
     trained: Method = core
     if semantic.weight > 0.0:
-        classifier = _semantic_classifier(domain_a, domain_b, semantic, training.seed, folder, progress)
+        classifier = _semantic_classifier(domain_a, semantic, training.seed, folder, progress)
         trained = SemanticConsistency(core, classifier, semantic.weight)
     with stop_on_signals() as should_stop:
         trainer = Trainer(trained, loader, training, folder)
-        trainer.run(resume=resume, on_step=on_step, should_stop=should_stop, progress=progress)
+        begun = resume and (folder / STATE_FILE).exists()  # a run may have been killed before its first state
+        trainer.run(resume=begun, on_step=on_step, should_stop=should_stop, progress=progress)
     core.eval().cpu()
     for key, domain in (("a", domain_a), ("b", domain_b)):
         core.style_banks["a" if key == "a" else "b"] = encode_style_bank(core, key, domain, training)
@@ -159,19 +169,37 @@ def _centre_crop(image: Tensor, side: int) -> Tensor:
     return image[:, top : top + side, left : left + side]
 
 
+def _check_source(source: ImageDomain, settings: MunitConfig, semantic: SemanticOptions) -> None:
+    """Refuses, before there is a run folder, what would fail later.
+
+    Raises:
+        LabelMissingError: the semantic term has no labels.
+        ValueError: other channels than configured, or an unknown classifier.
+    """
+    if settings.channels != source.channels:
+        raise ValueError(
+            f"the configuration is for {settings.channels} channels, but {source.name} has {source.channels}; "
+            "give one count for both, for example --channels 3"
+        )
+    if semantic.weight > 0.0:
+        _new_classifier(source, semantic, seed=0)
+
+
+def _new_classifier(source: ImageDomain, semantic: SemanticOptions, seed: int) -> nn.Module:
+    classes = int(source.require_labels().max()) + 1
+    return build_classifier(semantic.fit.classifier, source.channels, classes, seed)
+
+
 def _semantic_classifier(
-    source: ImageDomain, target: ImageDomain, semantic: SemanticOptions, seed: int, folder: Path, progress: bool
+    source: ImageDomain, semantic: SemanticOptions, seed: int, folder: Path, progress: bool
 ) -> nn.Module:
     """Gives the frozen source classifier; trained once, then kept in the run folder for a resumed run."""
-    task = make_task(source, target)
-    chosen = semantic.fit
-    classifier = build_classifier(chosen.classifier, task.channels, task.classes, seed_of(seed, "semantic"))
     path = folder / "classifier.safetensors"
     if path.exists():
+        classifier = _new_classifier(source, semantic, seed)
         classifier.load_state_dict(load_file(path))
         return classifier.eval()
-    batches = source_batches(task, chosen, seed_of(seed, "semantic"), ClassicAugmentation())
-    fit(classifier, batches, chosen, "source classifier" if progress else "")
+    classifier = train_classifier(source, settings=semantic.fit, seed=seed, progress=progress)
     with replacing(path) as temporary:
         save_file(classifier.state_dict(), temporary)
     return classifier

@@ -39,6 +39,18 @@ class AveragedWeights:
         averages, lives = list(self.average.values()), list(self._live.values())
         torch._foreach_lerp_(averages, [live.detach() for live in lives], 1.0 - decay)
 
+    @torch.no_grad()
+    def restore(self, averages: dict[str, Tensor]) -> None:
+        """Continues from saved averages.
+
+        Raises:
+            KeyError: they are of other parameters.
+        """
+        if averages.keys() != self.average.keys():
+            raise KeyError(f"{len(averages)} averaged weights were saved, {len(self.average)} are needed")
+        for name, average in self.average.items():
+            average.copy_(averages[name])
+
     def apply(self) -> None:
         """Puts the averaged weights into the method for good."""
         self._copy(self.average)

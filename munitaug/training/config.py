@@ -40,7 +40,7 @@ class TrainConfig:
     """
 
     max_steps: int = 2000
-    batch_size: int = 32
+    batch_size: int = 16
     seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"

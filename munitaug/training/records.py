@@ -32,12 +32,11 @@ class RunLog:
 
     def __init__(self, path: Path, finished_steps: int, tensorboard_folder: Path | None) -> None:
         self.path = path
-        kept = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                if line.endswith("}") and json.loads(line)["step"] <= finished_steps:
-                    kept.append(line)
-        write_text(path, "".join(line + "\n" for line in kept))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        whole = [line for line in lines if line.endswith("}")]  # a kill may have cut the last one
+        kept = [line + "\n" for line in whole if json.loads(line)["step"] <= finished_steps]
+        write_text(path, "".join(kept))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
         self._events = None
         if tensorboard_folder is not None:

@@ -53,6 +53,8 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], int]:
             f"{path} is {metadata.get('format', 'no munitaug state')} version {metadata.get('format_version', '?')}, "
             f"this munitaug reads munitaug-state version {STATE_FORMAT_VERSION}"
         )
+    if not metadata.get("step", "").isdecimal():
+        raise CheckpointError(f"{path} does not say after which step it was saved; start again without --resume")
     return tensors, int(metadata["step"])
 
 
@@ -67,12 +69,18 @@ def optimiser_tensors(prefix: str, optimiser: torch.optim.Optimizer) -> dict[str
 
 
 def restore_optimiser(prefix: str, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Puts the tensors that :func:`optimiser_tensors` named back into the optimiser."""
+    """Puts the tensors that :func:`optimiser_tensors` named back into the optimiser.
+
+    Moments take the memory order of their parameter: fused Adam walks through both as they lie in memory.
+    """
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith(prefix + "/"):
             index, entry = name[len(prefix) + 1 :].split("/")
-            state.setdefault(int(index), {})[entry] = tensor
+            parameter = parameters[int(index)]
+            ordered = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+            state.setdefault(int(index), {})[entry] = ordered.detach()
     whole = optimiser.state_dict()
     whole["state"] = state
     optimiser.load_state_dict(whole)

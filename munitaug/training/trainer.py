@@ -28,6 +28,7 @@ from munitaug.types import CheckpointError, DivergenceError, Interrupted, Pair
 
 OnStep = Callable[[int, dict[str, float]], None]
 STATE_FILE = Path("state") / "state.safetensors"
+DIVERGENCE_ADVICE = "Lower the learning rate, set --training.clip_norm 10, or use float32"
 
 
 class Trainer:
@@ -145,11 +146,10 @@ class Trainer:
                 module.requires_grad_(other.name == phase.name)
         optimiser = self.optimisers[phase.name]
         optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(
-            self.device.type, self.autocast_dtype, enabled=self.autocast_dtype != torch.float32
-        ):
+        with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype != torch.float32):
             losses = self.losses[phase.name](pair)
-        values = dict(zip(losses, torch.stack([loss.detach().float() for loss in losses.values()]).tolist(), strict=True))
+        numbers = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
+        values = dict(zip(losses, numbers, strict=True))
         self._refuse_divergence(step, phase.name, values, saved)
         torch.stack([loss.float() for loss in losses.values()]).sum().backward()
         if self.config.clip_norm > 0.0:
@@ -167,12 +167,12 @@ class Trainer:
             raise DivergenceError(
                 f"training diverged at step {step}: {phase} term {', '.join(broken)} is not finite "
                 f"({', '.join(str(values[name]) for name in broken)}). The last good state, after step {saved}, is "
-                f"{self.folder / STATE_FILE}. Lower the learning rate, set --training.clip_norm 10, or use float32"
+                f"{self.folder / STATE_FILE}. {DIVERGENCE_ADVICE}"
             )
 
     def draw_samples(self, step: int) -> Path:
         """Draws a sample grid of the (averaged) weights and gives its path."""
-        pair = self._to_device(next(iter(self.loader.from_step(0))))
+        pair = self._to_device(self.loader.pair_at(0))
         path = self.folder / "samples" / f"step-{step:08d}.png"
         if self.averaged is None:
             save_sample_grid(path, self.method, pair.a[:8], pair.b[:8])
@@ -182,8 +182,19 @@ class Trainer:
         return path
 
     def save(self, step: int) -> None:
-        """Writes the state after ``step`` finished steps, atomically."""
-        tensors = {f"method/{name}": tensor for name, tensor in self.method.state_dict().items()}
+        """Writes the state after ``step`` finished steps, atomically.
+
+        Raises:
+            DivergenceError: a weight is not finite; the state of an earlier step stays.
+        """
+        weights = self.method.state_dict()
+        broken = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all())]
+        if broken:
+            raise DivergenceError(
+                f"training diverged before step {step}: {broken[0]} is not finite. The last good state stays in "
+                f"{self.folder / STATE_FILE}. {DIVERGENCE_ADVICE}"
+            )
+        tensors = {f"method/{name}": tensor for name, tensor in weights.items()}
         for name, optimiser in self.optimisers.items():
             tensors |= optimiser_tensors(f"optimiser/{name}", optimiser)
         if self.averaged is not None:
@@ -197,9 +208,8 @@ class Trainer:
             for name, optimiser in self.optimisers.items():
                 restore_optimiser(f"optimiser/{name}", optimiser, tensors)
             if self.averaged is not None:
-                for name, value in _under("average/", tensors).items():
-                    self.averaged.average[name].copy_(value)
-        except (RuntimeError, KeyError, ValueError) as error:
+                self.averaged.restore(_under("average/", tensors))
+        except (IndexError, KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"{self.folder / STATE_FILE} belongs to another method or configuration: {error}"
             ) from error
@@ -218,7 +228,11 @@ def lr_factor(settings: OptimiserSettings, step: int, max_steps: int) -> float:
 def _adam(phase: Phase, settings: OptimiserSettings) -> torch.optim.Adam:
     parameters = [parameter for module in phase.modules for parameter in module.parameters()]
     return torch.optim.Adam(
-        parameters, lr=settings.lr * phase.lr_scale, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+        parameters,
+        lr=settings.lr * phase.lr_scale,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
 
 

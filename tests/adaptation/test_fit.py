@@ -1,0 +1,116 @@
+"""Both ways of training a classifier, on classes that can be told apart."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from munitaug.adaptation import (
+    ClassicAugmentation,
+    FitSettings,
+    SmallClassifier,
+    fit,
+    predict,
+    self_train,
+    source_batches,
+    styled_batches,
+)
+from munitaug.adaptation.objectives import information_maximisation
+from munitaug.images import uint8_to_model
+from munitaug.methods import Munit
+from tests.runs import TINY_GREY, toy_images, toy_task
+
+QUICK = FitSettings(steps=40, self_steps=15, batch_size=16)
+
+
+def small(seed: int = 0) -> SmallClassifier:
+    torch.manual_seed(seed)
+    return SmallClassifier(1, 3, width=4)
+
+
+def accuracy(classifier: torch.nn.Module, contrast: float = 1.0) -> float:
+    images, labels = toy_images(90, 7, contrast)
+    return float((predict(classifier, uint8_to_model(images)) == labels).float().mean())
+
+
+def test_fit_learns_classes_that_can_be_told_apart() -> None:
+    classifier = fit(small(), source_batches(toy_task(), QUICK, 0, None), QUICK)
+    assert accuracy(classifier) > 0.9
+    assert not classifier.training
+
+
+def test_fit_repeats() -> None:
+    first, again = (
+        fit(small(), source_batches(toy_task(), QUICK, 3, ClassicAugmentation()), QUICK).state_dict() for _ in "ab"
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_self_training_lowers_its_objective_and_keeps_the_classes() -> None:
+    task = toy_task(contrast=0.25)
+    classifier = fit(small(), source_batches(task, QUICK, 0, None), QUICK)
+    with torch.no_grad():
+        before = float(information_maximisation(classifier(task.target_images)))
+    known = accuracy(classifier, contrast=0.25)
+    self_train(classifier, task, QUICK, 0, ClassicAugmentation())
+    with torch.no_grad():
+        after = float(information_maximisation(classifier(task.target_images)))
+    assert after < before - 0.02
+    assert accuracy(classifier, contrast=0.25) >= known
+    assert not classifier.training
+
+
+def test_self_training_does_not_look_at_the_source() -> None:
+    task = toy_task()
+    other = dataclasses.replace(task, source_images=-task.source_images, source_labels=2 - task.source_labels)
+    first, again = (self_train(small(), t, QUICK, 0, ClassicAugmentation()).state_dict() for t in (task, other))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_source_batches_are_source_images_with_their_own_labels() -> None:
+    task = toy_task()
+    images, labels = source_batches(task, QUICK, 0, None)(5)
+    assert images.shape == (16, 1, 16, 16)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        places = [index for index, source in enumerate(task.source_images) if torch.equal(source, image)]
+        assert [int(task.source_labels[place]) for place in places] == [label]
+
+
+def test_batches_are_a_function_of_seed_and_step() -> None:
+    task = toy_task()
+    batch = source_batches(task, QUICK, 0, ClassicAugmentation())
+    assert torch.equal(batch(4)[0], batch(4)[0])
+    assert not torch.equal(batch(4)[0], batch(5)[0])
+    assert not torch.equal(batch(4)[0], source_batches(task, QUICK, 1, ClassicAugmentation())(4)[0])
+
+
+def test_styled_batches_put_translations_with_equal_labels_beside_the_images() -> None:
+    task, still = toy_task(), ClassicAugmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    translator = Munit(TINY_GREY, seed=1).eval().translator("a", "b")
+    batch = styled_batches(task, QUICK, 0, still, translator)
+    images, labels = batch(0)
+    assert images.shape == (32, 1, 16, 16)
+    assert torch.equal(labels[:16], labels[16:])
+    assert {int(label) for label in labels} == {0, 1, 2}
+    for image, label in zip(images[:16], labels.tolist(), strict=False):
+        nearest = (task.source_images - image).abs().flatten(1).amax(1)
+        assert float(nearest.min()) < 1e-4
+        assert int(task.source_labels[int(nearest.argmin())]) == label
+    assert not torch.allclose(images[:16], images[16:], atol=0.1)
+    assert not images.requires_grad
+    assert not torch.allclose(batch(1)[0][16:], images[16:], atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["steps", "self_steps", "batch_size"])
+def test_too_few_of_anything_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 2, got 1"):
+        FitSettings(**{name: 1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["lr", "self_lr"])
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_learning_rate_of_nothing_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be > 0"):
+        FitSettings(**{name: value})  # type: ignore[arg-type]

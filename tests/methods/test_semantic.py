@@ -1,0 +1,131 @@
+"""The label term by itself: what it sees, what it moves, what it refuses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from munitaug.method import Phase
+from munitaug.methods import Munit, SemanticConsistency
+from munitaug.random import torch_generator
+from munitaug.types import LabelMissingError, Pair
+from tests.methods.test_contract import tiny_classifier
+from tests.tiny import CLASSES, TINY, TINY_TRAINING, tiny_pair, tiny_trainer
+
+
+class ConstantLogits(nn.Module):
+    """Gives the same logits for every image and remembers what it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor([0.0, 1.0, 3.0]))
+        self.dropout = nn.Dropout(0.9)
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x.detach())
+        out: Tensor = self.dropout(self.logits.expand(len(x), -1)) + 0 * x.mean(dim=(1, 2, 3))[:, None]
+        return out
+
+
+class NeedsPreparation(Munit):
+    """Remembers that it was prepared."""
+
+    prepared = False
+
+    def prepare(self, pairs: Iterable[Pair]) -> None:
+        self.prepared = next(iter(pairs)).seed == 5
+
+
+def test_the_term_is_the_cross_entropy_of_the_true_labels() -> None:
+    method = SemanticConsistency(Munit(TINY), ConstantLogits(), weight=2.0)
+    total = sum(math.exp(logit) for logit in (0, 1, 3))
+    expected = -(math.log(math.exp(0) / total) + math.log(math.exp(1) / total)) / 2
+    assert method.semantic_loss(tiny_pair()).item() == pytest.approx(expected)
+    terms = method.phases()[-1].loss(tiny_pair())
+    assert terms["semantic"].item() == pytest.approx(2 * expected)
+
+
+def test_the_classifier_sees_translations_of_a_with_prior_styles() -> None:
+    inner, classifier, pair = Munit(TINY), ConstantLogits(), tiny_pair()
+    SemanticConsistency(inner, classifier).semantic_loss(pair)
+    style = torch.randn(2, 1, 3, generator=torch_generator(pair.seed, "style", "semantic"))
+    with torch.no_grad():
+        expected = inner.translator("a", "b").translate(pair.a, style)[:, 0]
+    assert torch.equal(classifier.seen[0], expected)
+
+
+def test_the_term_moves_the_translator_and_never_the_classifier(tmp_path: Path) -> None:
+    classifier = tiny_classifier(3)
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    method = SemanticConsistency(Munit(TINY), classifier)
+    method.semantic_loss(tiny_pair()).backward()
+    moved = [p.grad is not None and bool(p.grad.any()) for p in method.translator("a", "b").parameters()]
+    assert any(moved)
+    assert all(parameter.grad is None for parameter in classifier.parameters())
+    tiny_trainer(tmp_path, replace(TINY_TRAINING, max_steps=2), method).run(progress=False)
+    assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
+    assert not classifier.training
+
+
+def test_the_classifier_stays_in_evaluation_mode_when_the_method_trains() -> None:
+    classifier = ConstantLogits().train()
+    SemanticConsistency(Munit(TINY), classifier).train()
+    assert not classifier.training
+    assert not classifier.dropout.training
+
+
+def test_the_classifier_is_not_saved_but_moves_with_the_weights() -> None:
+    classifier = tiny_classifier(3)
+    method = SemanticConsistency(Munit(TINY), classifier)
+    assert method.state_dict().keys() == {f"method.{name}" for name in Munit(TINY).state_dict()}
+    assert method.to("meta") is method
+    assert {parameter.device.type for parameter in classifier.parameters()} == {"meta"}
+
+
+def test_the_inner_method_is_prepared() -> None:
+    inner = NeedsPreparation(TINY)
+    SemanticConsistency(inner, ConstantLogits()).prepare(iter([tiny_pair()]))
+    assert inner.prepared
+
+
+def test_settings_and_translators_are_those_of_the_inner_method() -> None:
+    inner = Munit(TINY)
+    method = SemanticConsistency(inner, ConstantLogits())
+    assert method.config is inner.config
+    assert method.optimiser is inner.optimiser
+    assert method.core is inner
+    assert type(method.translator("b", "a")) is type(inner.translator("b", "a"))
+
+
+def test_a_weight_of_zero_leaves_the_term_out_and_needs_no_labels() -> None:
+    method = SemanticConsistency(Munit(TINY), ConstantLogits(), weight=0.0)
+    assert "semantic" not in method.phases()[-1].loss(replace(tiny_pair(), label_a=None))
+
+
+@pytest.mark.parametrize("labels", [None, torch.tensor([1, -1])])
+def test_missing_labels_are_refused(labels: Tensor | None) -> None:
+    method = SemanticConsistency(Munit(TINY), tiny_classifier(3))
+    with pytest.raises(LabelMissingError, match="semantic consistency needs labels of the source images"):
+        method.semantic_loss(replace(tiny_pair(), label_a=labels))
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan")])
+def test_a_negative_weight_is_refused(weight: float) -> None:
+    with pytest.raises(ValueError, match="weight must be >= 0"):
+        SemanticConsistency(Munit(TINY), ConstantLogits(), weight)
+
+
+def test_a_method_that_never_trains_its_translator_is_refused() -> None:
+    class DiscriminatorOnly(Munit):
+        def phases(self) -> tuple[Phase, ...]:
+            return super().phases()[:1]
+
+    with pytest.raises(ValueError, match="munit has no phase that trains its translator"):
+        SemanticConsistency(DiscriminatorOnly(TINY), tiny_classifier(CLASSES))

@@ -1,0 +1,74 @@
+"""Normalisations against loops and numpy."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from munitaug.networks.norms import MunitLayerNorm, adaptive_instance_norm, instance_norm
+from tests.oracles import adain_by_loops, munit_layer_norm_by_numpy
+
+
+def test_adain_equals_loops_over_samples_and_channels() -> None:
+    x = torch.randn(2, 3, 4, 5) * 3 + 1
+    shift, scale = torch.randn(2, 3), torch.randn(2, 3)
+    torch.testing.assert_close(adaptive_instance_norm(x, shift, scale), adain_by_loops(x, shift, scale))
+
+
+def test_adain_with_scale_zero_gives_the_shift_so_nothing_is_added_to_the_scale() -> None:
+    x, shift = torch.randn(2, 3, 4, 5), torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    out = adaptive_instance_norm(x, shift, torch.zeros(2, 3))
+    assert torch.equal(out, shift[:, :, None, None].expand_as(out))
+
+
+def test_instance_norm_divides_by_the_biased_deviation() -> None:
+    x = torch.tensor([1.0, 3.0]).view(1, 1, 1, 2)
+    torch.testing.assert_close(instance_norm(x).flatten(), torch.tensor([-1.0, 1.0]))
+
+
+def test_layer_norm_equals_numpy() -> None:
+    norm = MunitLayerNorm(3)
+    with torch.no_grad():
+        norm.shift.copy_(torch.tensor([0.5, -1.0, 2.0]))
+    x = torch.randn(2, 3, 4, 5) * 3 + 1
+    torch.testing.assert_close(norm(x), munit_layer_norm_by_numpy(x, norm.gain, norm.shift))
+
+
+def test_layer_norm_divides_by_the_unbiased_deviation() -> None:
+    norm = MunitLayerNorm(1)
+    with torch.no_grad():
+        norm.gain.fill_(1.0)
+    # mean 2, squared deviations 1 + 1 over (2 - 1): the deviation is the root of 2
+    out = norm(torch.tensor([1.0, 3.0]).view(1, 1, 1, 2)).flatten()
+    torch.testing.assert_close(out, torch.tensor([-1.0, 1.0]) / 2**0.5, atol=1e-5, rtol=0)
+
+
+def test_layer_norm_adds_eps_outside_the_root() -> None:
+    norm = MunitLayerNorm(1)
+    with torch.no_grad():
+        norm.gain.fill_(1.0)
+    x = torch.tensor([-1e-5, 1e-5]).view(1, 1, 1, 2)
+    # the deviation is sqrt(2) 1e-5; inside the root, eps would leave 1e-5 / sqrt(1e-5) = 0.003
+    expected = 1e-5 / (2**0.5 * 1e-5 + 1e-5)
+    assert norm(x).flatten()[1].item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_layer_norm_keeps_samples_apart() -> None:
+    norm, x = MunitLayerNorm(3), torch.randn(2, 3, 4, 4)
+    alone = norm(x[:1])
+    x[1] *= 100
+    torch.testing.assert_close(norm(x)[:1], alone)
+
+
+def test_layer_norm_starts_with_gain_in_zero_to_one_and_no_shift() -> None:
+    norm = MunitLayerNorm(1000)
+    assert 0 <= norm.gain.min() < 0.1
+    assert 0.9 < norm.gain.max() <= 1
+    assert not norm.shift.any()
+
+
+def test_layer_norm_of_half_precision_counts_in_float32() -> None:
+    norm, x = MunitLayerNorm(2), torch.randn(1, 2, 8, 8).bfloat16()
+    out = norm(x)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), norm(x.float()), atol=0.02, rtol=0.02)

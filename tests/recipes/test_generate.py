@@ -1,0 +1,79 @@
+"""An augmented file from a checkpoint, and what it says about where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from munitaug._version import __version__
+from munitaug.checkpoint import checkpoint_sha256, load_method
+from munitaug.data.hdf5 import AugmentedDataset
+from munitaug.recipes import generate
+from tests.runs import toy_domain
+
+
+def run(tiny_run: Path, out: Path, **changes: object) -> Path:
+    arguments: dict[str, object] = {"variants": 2, "device": "cpu", "progress": False}
+    return generate(tiny_run, toy_domain("shapes", 5), out, **(arguments | changes))  # type: ignore[arg-type]
+
+
+def test_every_variant_stands_beside_its_label(tiny_run: Path, tmp_path: Path) -> None:
+    augmented = AugmentedDataset(run(tiny_run, tmp_path / "deep" / "aug.h5"))
+    assert len(augmented) == 10
+    assert augmented.labels.tolist() == [0, 0, 1, 1, 2, 2, 0, 0, 1, 1]
+    image, label = augmented[3]
+    assert (image.shape, image.dtype, int(label)) == ((1, 16, 16), torch.uint8, 1)
+
+
+def test_provenance_names_method_settings_and_source(tiny_run: Path, tmp_path: Path) -> None:
+    augmented = AugmentedDataset(run(tiny_run, tmp_path / "aug.h5", style="bank", truncation=0.5, direction="b2a"))
+    assert augmented.provenance["munitaug_version"] == __version__
+    assert augmented.provenance["checkpoint_sha256"] == checkpoint_sha256(tiny_run)
+    provenance = augmented.provenance["config"]
+    assert isinstance(provenance, dict)
+    assert provenance["method"] == "munit"
+    assert (provenance["direction"], provenance["style"], provenance["truncation"]) == ("b2a", "bank", 0.5)
+    assert provenance["source"] == "shapes"
+    assert provenance["training"]["training"]["max_steps"] == 4
+
+
+def test_styles_of_the_bank_are_codes_of_target_images(tiny_run: Path, tmp_path: Path) -> None:
+    augmented = AugmentedDataset(run(tiny_run, tmp_path / "aug.h5", style="bank"))
+    bank = load_method(tiny_run).style_banks["b"]
+    for row in range(len(augmented)):
+        assert float((bank - augmented.style(row)).abs().amax(dim=1).min()) < 1e-6
+
+
+def test_originals_are_kept_untouched_when_asked_for(tiny_run: Path, tmp_path: Path) -> None:
+    augmented = AugmentedDataset(run(tiny_run, tmp_path / "aug.h5", keep_original=True))
+    assert len(augmented) == 15
+    assert torch.equal(augmented[3][0], toy_domain("shapes", 5)[1][0])
+
+
+def test_an_existing_file_is_left_alone(tiny_run: Path, tmp_path: Path) -> None:
+    path = run(tiny_run, tmp_path / "aug.h5")
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match="exists already"):
+        run(tiny_run, path, seed=1)
+    assert path.read_bytes() == before
+    run(tiny_run, path, seed=1, overwrite=True)
+    assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"style": "random"}, "style must be one of prior, bank, mixture"),
+        ({"direction": "b2b"}, 'direction must be "a2b" or "b2a"'),
+        ({"device": "tpu"}, "device must be"),
+        ({"variants": 0}, "variants"),
+    ],
+)
+def test_wrong_settings_are_refused_without_a_trace(
+    tiny_run: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(tiny_run, tmp_path / "aug.h5", **changes)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,79 @@
+"""Run folders: begun once, resumed with the same settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from munitaug.recipes.options import DataOptions, refuse_existing_run, start_run
+from munitaug.types import CheckpointError, DomainError
+
+FACTS = {"method": "munit", "training": {"seed": 0, "betas": (0.5, 0.9)}}
+
+
+def test_a_new_run_says_what_it_is(tmp_path: Path) -> None:
+    start_run(tmp_path / "deep" / "run", FACTS, resume=False)
+    written = json.loads((tmp_path / "deep" / "run" / "config.json").read_text())
+    assert written == {"method": "munit", "training": {"seed": 0, "betas": [0.5, 0.9]}}
+
+
+def test_an_empty_folder_may_be_used(tmp_path: Path) -> None:
+    start_run(tmp_path, FACTS, resume=False)
+    assert (tmp_path / "config.json").exists()
+
+
+def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="exists already; continue it with --resume, or choose another --out"):
+        start_run(tmp_path, FACTS, resume=False)
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(FileExistsError, match="run exists already"):
+        refuse_existing_run(tmp_path / "run")
+
+
+def test_the_same_settings_may_be_resumed(tmp_path: Path) -> None:
+    start_run(tmp_path, FACTS, resume=False)
+    before = (tmp_path / "config.json").read_bytes()
+    start_run(tmp_path, FACTS, resume=True)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_every_changed_setting_is_named(tmp_path: Path) -> None:
+    start_run(tmp_path, FACTS, resume=False)
+    changed = {"method": "munit", "training": {"seed": 1, "betas": (0.5, 0.99)}, "flip": True}
+    with pytest.raises(CheckpointError) as refused:
+        start_run(tmp_path, changed, resume=True)
+    assert "flip was None, now True" in str(refused.value)
+    assert "training.seed was 0, now 1" in str(refused.value)
+    assert "training.betas was [0.5, 0.9], now [0.5, 0.99]" in str(refused.value)
+    assert "method" not in str(refused.value)
+
+
+def test_nothing_to_resume_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"holds no run to resume \(config.json is missing\)"):
+        start_run(tmp_path / "nothing", FACTS, resume=True)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_damaged_config_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config.json is not JSON .* the run is damaged"):
+        start_run(tmp_path, FACTS, resume=True)
+
+
+def test_options_reach_the_domain() -> None:
+    options = DataOptions(channels=1, size=20)
+    plain, inverted = (options.open("synthetic-digits:train:3", invert=flag) for flag in (False, True))
+    assert plain.images([0]).shape == (1, 1, 20, 20)
+    assert float((plain.images([0]).float() + inverted.images([0]).float()).sub(255.0).abs().max()) <= 1.0
+
+
+def test_data_root_reaches_the_domain(tmp_path: Path) -> None:
+    with pytest.raises(DomainError, match=str(tmp_path)):
+        DataOptions(data_root=str(tmp_path)).open("usps:train")

@@ -1,0 +1,219 @@
+"""Training from two domains to a checkpoint: what is left behind, refused, and resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from munitaug.adaptation import FitSettings
+from munitaug.checkpoint import load_method
+from munitaug.data.domain import ArrayDomain
+from munitaug.recipes import SemanticOptions, train
+from munitaug.types import CheckpointError, DomainError, LabelMissingError
+from tests.runs import TINY_FIT, TINY_GREY, TINY_TRAINING, toy_domain
+
+SEMANTIC = SemanticOptions(1.0, TINY_FIT)
+
+
+def run(folder: Path, **changes: object) -> Path:
+    arguments: dict[str, object] = {
+        "source": toy_domain("source"),
+        "target": toy_domain("target", seed=1, labelled=False),
+        "out": folder,
+        "config": TINY_GREY,
+        "training": TINY_TRAINING,
+        "semantic": SEMANTIC,
+        "progress": False,
+    }
+    return train(**(arguments | changes))  # type: ignore[arg-type]
+
+
+def weights_of(run_folder: Path) -> dict[str, Tensor]:
+    method = load_method(run_folder)
+    banks = {f"bank/{key}": bank for key, bank in method.style_banks.items()}
+    return {**method.state_dict(), **banks}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def stop_after(step: int) -> object:
+    def on_step(done: int, terms: dict[str, float]) -> None:
+        del terms
+        if done == step:
+            raise RuntimeError("power cut")
+
+    return on_step
+
+
+def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def test_a_run_folder_holds_what_is_promised(tiny_run: Path) -> None:
+    facts = json.loads((tiny_run / "config.json").read_text())
+    assert facts["method"] == "munit"
+    assert facts["config"]["width"] == TINY_GREY.width
+    assert facts["training"]["max_steps"] == 4
+    assert facts["semantic"]["weight"] == 1.0
+    assert facts["source"] == {"name": "source", "images": 12}
+    lines = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert lines[0]["generator/semantic"] > 0.0
+    assert [file.name for file in sorted((tiny_run / "samples").iterdir())] == [
+        "step-00000002.png",
+        "step-00000004.png",
+    ]
+    with Image.open(tiny_run / "samples" / "step-00000002.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.mode == "L"
+    assert (tiny_run / "state" / "state.safetensors").is_file()
+    assert (tiny_run / "checkpoint" / "checkpoint.json").is_file()
+    assert not list(tiny_run.rglob("*.tmp"))
+
+
+def test_style_banks_of_both_domains_are_kept(tiny_run: Path) -> None:
+    method = load_method(tiny_run)
+    assert {key: tuple(bank.shape) for key, bank in method.style_banks.items()} == {"a": (12, 3), "b": (12, 3)}
+    codes = method.translator("a", "b").encode_style(toy_domain("target", seed=1).images(range(12)).float() / 127.5 - 1)
+    distances = torch.cdist(method.style_banks["b"], codes.detach())
+    assert float(distances.amin(dim=1).max()) < 1e-4  # every code is the code of a target image
+
+
+def test_the_classifier_of_the_semantic_term_is_kept_beside_the_checkpoint_not_in_it(tiny_run: Path) -> None:
+    assert load_file(tiny_run / "classifier.safetensors")["head.weight"].shape == (3, 128)
+    assert not [name for name in weights_of(tiny_run) if not name.startswith(("auto_enc", "discr", "bank"))]
+
+
+def test_training_repeats(tiny_run: Path, tmp_path: Path) -> None:
+    run(tmp_path / "again")
+    assert_equal(weights_of(tiny_run), weights_of(tmp_path / "again"))
+
+
+@pytest.mark.parametrize("semantic", [SemanticOptions(), SemanticOptions(5.0, TINY_FIT)])
+def test_the_weight_of_the_semantic_term_matters(tiny_run: Path, tmp_path: Path, semantic: SemanticOptions) -> None:
+    run(tmp_path / "run", semantic=semantic)
+    assert (tmp_path / "run" / "classifier.safetensors").exists() is (semantic.weight > 0)
+    name = "auto_encoders.b.decoder"
+    here, there = weights_of(tiny_run), weights_of(tmp_path / "run")
+    assert any(not torch.equal(here[key], there[key]) for key in here if key.startswith(name))
+
+
+def test_labels_of_the_target_are_not_looked_at(tiny_run: Path, tmp_path: Path) -> None:
+    run(tmp_path / "run", target=toy_domain("target", seed=1, labelled=True))
+    assert_equal(weights_of(tiny_run), weights_of(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_killed_and_resumed_equals_uninterrupted(tiny_run: Path, tmp_path: Path, step: int) -> None:
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(tmp_path / "run", on_step=stop_after(step))
+    assert not (tmp_path / "run" / "checkpoint").exists()
+    run(tmp_path / "run", resume=True)
+    assert_equal(weights_of(tiny_run), weights_of(tmp_path / "run"))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_killed_before_the_first_state_can_be_resumed(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["munitaug.recipes.train"], "train_classifier", killed)
+        with pytest.raises(RuntimeError, match="power cut"):
+            run(tmp_path / "run")
+    assert contents(tmp_path / "run").keys() == {"config.json"}
+    run(tmp_path / "run", resume=True)
+    assert_equal(weights_of(tiny_run), weights_of(tmp_path / "run"))
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    before = contents(tmp_path / "run")
+    run(tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == before
+
+
+def test_an_existing_run_is_refused_and_left_alone(tiny_run: Path) -> None:
+    before = contents(tiny_run)
+    with pytest.raises(FileExistsError, match="exists already; continue it with --resume"):
+        run(tiny_run)
+    assert contents(tiny_run) == before
+
+
+def test_resuming_with_other_settings_names_them(tiny_run: Path) -> None:
+    before = contents(tiny_run)
+    changed = dataclasses.replace(TINY_TRAINING, batch_size=3)
+    with pytest.raises(CheckpointError, match=r"other settings: training.batch_size was 4, now 3\. Resume with the"):
+        run(tiny_run, training=changed, resume=True)
+    assert contents(tiny_run) == before
+
+
+def test_resuming_with_another_source_is_refused(tiny_run: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"source\.images was 12, now 9"):
+        run(tiny_run, source=toy_domain("source", 9), resume=True)
+
+
+def test_named_domains_and_presets_are_opened(tmp_path: Path) -> None:
+    spec = "synthetic-digits:train:8"
+    with pytest.raises(ValueError, match="preset must be one of paper, modern, small, got 'huge'"):
+        run(tmp_path / "run", source=spec, target=spec, config=None, preset="huge")
+
+
+REFUSED: list[tuple[dict[str, object], type[Exception], str]] = [
+    ({"method": "gan"}, ValueError, "method must be one of munit.*, got 'gan'"),
+    ({"source": toy_domain("mute", labelled=False)}, LabelMissingError, "mute has no labels"),
+    ({"semantic": SemanticOptions(1.0, FitSettings(classifier="lenett"))}, ValueError, "classifier must be"),
+    (
+        {"config": dataclasses.replace(TINY_GREY, channels=3)},
+        ValueError,
+        "the configuration is for 3 channels, but source has 1",
+    ),
+    (
+        {"target": ArrayDomain("rgb", torch.zeros(2, 3, 16, 16, dtype=torch.uint8))},
+        DomainError,
+        "source has 1 channels and rgb has 3",
+    ),
+    ({"config": dataclasses.replace(TINY_GREY, weight_perceptual=1.0)}, ValueError, "--vgg-weights FILE"),
+    ({"vgg_weights": "nowhere.pth"}, OSError, "nowhere.pth"),
+]
+
+
+@pytest.mark.parametrize(("changes", "kind", "message"), REFUSED)
+def test_refusals_come_before_the_run_folder(
+    tmp_path: Path, changes: dict[str, object], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        run(tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_negative_semantic_weight_is_refused() -> None:
+    with pytest.raises(ValueError, match="weight of the label term must be >= 0, got -1"):
+        SemanticOptions(-1.0)
+
+
+def test_crops_of_larger_images_train_and_fill_the_style_bank(tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (6, 1, 24, 20), dtype=torch.uint8)
+    domain = ArrayDomain("large", images)
+    training = dataclasses.replace(TINY_TRAINING, crop=16, max_steps=1, sample_every_steps=0)
+    run(tmp_path / "run", source=domain, target=domain, semantic=SemanticOptions(), training=training)
+    method = load_method(tmp_path / "run")
+    assert method.style_banks["b"].shape == (6, 3)
+    centre = images[:, :, 4:20, 2:18].float() / 127.5 - 1.0
+    codes = method.translator("a", "b").encode_style(centre).detach()
+    assert float(torch.cdist(method.style_banks["b"], codes).amin(dim=1).max()) < 1e-4

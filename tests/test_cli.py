@@ -1,0 +1,330 @@
+"""The command line: help, refusals in one line, configuration files, and the whole chain of commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import munitaug
+from tests.runs import TINY_MODEL, refusal, run_cli
+
+pytest.importorskip("sklearn")
+
+COMMANDS = ("train", "preview", "generate", "evaluate", "info", "demo")
+SOURCE, TARGET = "synthetic-digits:train:64", "digits:train:64"
+SIZE = ("--size", "16")
+TINY_FIT = ("--fit.steps", "3", "--fit.self_steps", "2", "--fit.batch_size", "8")
+BASE = ("train", "--source", SOURCE, "--target", TARGET, *SIZE)
+TINY = (
+    *("--model", TINY_MODEL, "--training.max_steps", "4", "--training.batch_size", "4", "--training.device", "cpu"),
+    *("--training.log_every_steps", "1", "--training.save_every_steps", "2", "--training.sample_every_steps", "4"),
+)
+
+
+def help_of(command: str) -> str:
+    outcome = run_cli(command, "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    return outcome.out
+
+
+def described_options(text: str) -> dict[str, str]:
+    """Gives the description of every option by its name."""
+    entries = re.split(r"\n  (?=-)", text[text.index("\noptions:") :])[1:]
+    return {entry.split()[0]: " ".join(entry.split()) for entry in entries}
+
+
+def settings(kind: type, prefix: str) -> dict[str, object]:
+    """Gives the options of a dataclass and their defaults, those of dataclasses inside it too."""
+    found: dict[str, object] = {}
+    for name, value in vars(kind()).items():
+        inner = dataclasses.is_dataclass(value)
+        found |= settings(type(value), f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return found
+
+
+def test_help_names_every_command() -> None:
+    outcome = run_cli("--help")
+    assert outcome.code == 0
+    assert all(re.search(rf"^ +{command} +\w", outcome.out, re.MULTILINE) for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_every_option_is_and_its_default(command: str) -> None:
+    text = help_of(command)
+    for name, words in described_options(text).items():
+        if name in ("-h,", "--config", "--print_config") or f"{name} CONFIG" in words:
+            continue
+        assert "default: " in words or "(required" in words, words
+        assert len(words.split("(")[0].split()) > 2, words
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "prefix"),
+    [
+        ("train", munitaug.TrainConfig, "--training."),
+        ("train", munitaug.SemanticOptions, "--semantic."),
+        ("evaluate", munitaug.FitSettings, "--fit."),
+        ("demo", munitaug.DemoSettings, "--settings."),
+    ],
+)
+def test_help_gives_every_field_of_the_settings(command: str, kind: type, prefix: str) -> None:
+    options = described_options(help_of(command))
+    for name, default in settings(kind, prefix).items():
+        assert f"default: {default})" in options[name], options[name]
+
+
+def test_version_is_printed() -> None:
+    outcome = run_cli("--version")
+    assert (outcome.code, outcome.out.strip()) == (0, f"munitaug {munitaug.__version__}")
+
+
+MISTAKES: list[tuple[tuple[str, ...], str]] = [
+    ((), "command"),
+    (("paint",), "invalid choice: 'paint'"),
+    (("train",), "the following arguments are required: .*source.*target.*out"),
+    ((*BASE, "--out", "run", "--colour", "red"), "unrecognized arguments: --colour red"),
+    ((*BASE, "--out", "run", "--training.max_steps", "many"), r"training.max_steps.*many"),
+    ((*BASE, "--out", "run", "--training.max_steps", "0"), "max_steps must be at least 1, got 0"),
+    ((*BASE, "--out", "run", "--training.device", "tpu"), 'device must be "auto", "cpu"'),
+    ((*BASE, "--out", "run", "--training.steps", "3"), "training.steps"),
+    ((*BASE, "--out", "run", "--method", "gan"), "method must be one of munit.*, got 'gan'"),
+    ((*BASE, "--out", "run", "--model", "{}", "--method", "gan"), "method must be one of munit.*, got 'gan'"),
+    ((*BASE, "--out", "run", "--model", '{"width": 4}', "--method", "gan"), "method must be one of munit"),
+    ((*BASE, "--out", "run", "--preset", "huge"), "preset must be one of paper, modern, small, got 'huge'"),
+    ((*BASE, "--out", "run", "--model", '{"wdth": 3}'), "--model has no field wdth; it has channels, "),
+    ((*BASE, "--out", "run", "--model", '{"width": "wide"}'), r"--model width must be like \d+, got 'wide'"),
+    ((*BASE, "--out", "run", "--model", '{"width": 4.5}'), "--model width must be like"),
+    ((*BASE, "--out", "run", "--model", '{"width": 0}'), "width must be at least 1, got 0"),
+    ((*BASE, "--out", "run", "--model", '{"optimiser": 5}'), "--model optimiser must be like"),
+    ((*BASE, "--out", "run", "--model", '{"optimiser": {"speed": 1}}'), "no field speed; it has .*, lr, "),
+    ((*BASE, "--out", "run", "--model", "5"), "model.*5"),
+    ((*BASE, "--out", "run", "--semantic.weight", "-1"), "weight of the label term must be >= 0"),
+    ((*BASE, "--out", "run", "--vgg-weights", "vgg.pth"), "vgg.pth"),
+    ((*BASE, "--out", "run", "--config", "run.yaml"), "run.yaml"),
+    ((*BASE, "--out", "run", "--channels", "2"), "channels must be 1|1 .grey. or 3"),
+    ((*BASE, "--out", "run", "--resume"), "run holds no run to resume"),
+    (("info", "nowhere"), "nowhere does not exist: give the checkpoint folder"),
+    (("preview", "nowhere", "--input", SOURCE, "--out", "grid.png"), "nowhere does not exist"),
+    (("generate", "nowhere", "--input", SOURCE, "--out", "aug.h5"), "nowhere does not exist"),
+    (("evaluate", "--source", SOURCE, "--target", TARGET, *SIZE, "--out", "r.json", "--seeds", "0"), "seeds must be"),
+    (
+        ("evaluate", "--source", SOURCE, "--target", TARGET, *SIZE, "--out", "r.json", "--conditions", "magic"),
+        "condition must be one of source, .*, got 'magic'",
+    ),
+    (
+        ("evaluate", "--source", SOURCE, "--target", TARGET, *SIZE, "--out", "r.json", "--conditions", "munit"),
+        r"condition 'munit' needs a trained translator \(--checkpoint\)",
+    ),
+    (("demo", "--out", "run", "--settings.seeds", "0"), "seeds must be at least 1"),
+    (("demo", "--out", "run", "--settings.fit.steps", "1"), "steps must be at least 2"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES)
+def test_a_mistake_gives_one_line_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert re.search(message, refusal(*words))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--style", "dream"), "style must be one of prior, bank, mixture"),
+        (("--direction", "b2b"), 'direction must be "a2b" or "b2a"'),
+        (("--variants", "0"), "variants"),
+        (("--variants", "few"), "variants.*few"),
+        (("--seed", "x"), "seed.*x"),
+        (("--truncation", "0.01"), "truncation must be at least 0.1"),
+    ],
+)
+@pytest.mark.parametrize("command", ["preview", "generate"])
+def test_wrong_styles_are_refused(
+    tiny_run: Path, tmp_path: Path, command: str, words: tuple[str, ...], message: str
+) -> None:
+    said = refusal(command, tiny_run, "--input", SOURCE, *SIZE, "--out", tmp_path / "out", *words)
+    assert re.search(message, said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_warnings_take_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    run_cli("--version")
+    warnings.showwarning("several\nlines", UserWarning, "file.py", 1)
+    assert capsys.readouterr().err == "munitaug: warning: several lines\n"
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the train command, with the semantic term."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    semantic = ("--semantic.weight", "1", "--semantic.fit.steps", "3")
+    outcome = run_cli(*BASE, *TINY, *semantic, "--out", folder)
+    assert outcome.code == 0, outcome.err
+    assert f"checkpoint: {folder / 'checkpoint'}" in outcome.out
+    return folder
+
+
+def test_train_takes_fields_of_the_model(run_folder: Path) -> None:
+    facts = json.loads((run_folder / "config.json").read_text())
+    given = json.loads(TINY_MODEL)
+    assert {name: facts["config"][name] for name in given} == given
+    assert facts["config"]["channels"] == 1
+    assert facts["semantic"]["weight"] == 1.0
+    assert (run_folder / "classifier.safetensors").exists()
+
+
+def test_info_says_what_the_checkpoint_holds(run_folder: Path) -> None:
+    outcome = run_cli("info", run_folder)
+    assert outcome.code == 0
+    assert "method: munit" in outcome.out
+    assert "  width: 4" in outcome.out
+    assert "style_bank_sizes:\n  a: 64\n  b: 64" in outcome.out
+
+
+def test_preview_draws_a_sheet(run_folder: Path, tmp_path: Path) -> None:
+    words = ("--input", SOURCE, "--target", "digits:test", *SIZE, "--variants", "2", "--columns", "3")
+    outcome = run_cli("preview", run_folder, *words, "--out", tmp_path / "grid.png")
+    assert (outcome.code, outcome.out) == (0, f"preview: {tmp_path / 'grid.png'}\n")
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.size == (96 + 3 * 50 + 2, 4 * 52)
+
+
+def test_generate_writes_a_data_set(run_folder: Path, tmp_path: Path) -> None:
+    words = ("--input", "synthetic-digits:test:6", *SIZE, "--variants", "3", "--style", "mixture", "--keep-original")
+    outcome = run_cli("generate", run_folder, *words, "--out", tmp_path / "aug.h5")
+    assert (outcome.code, outcome.out) == (0, f"augmented data set: {tmp_path / 'aug.h5'}\n")
+    assert len(munitaug.AugmentedDataset(tmp_path / "aug.h5")) == 6 * 4
+
+
+def test_evaluate_prints_the_table_and_writes_rows(run_folder: Path, tmp_path: Path) -> None:
+    words = ("--source", SOURCE, "--target", TARGET, *SIZE, "--checkpoint", run_folder, "--seeds", "1")
+    some = ("--conditions", "source", "munit", "--processes", "1", "--out", tmp_path / "rows.json")
+    outcome = run_cli("evaluate", *words, *TINY_FIT, *some)
+    assert outcome.code == 0, outcome.err
+    assert [line.split()[0] for line in outcome.out.splitlines()] == ["condition", "source", "munit", "results:"]
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(row["condition"], row["seed"]) for row in rows] == [("source", 0), ("munit", 0)]
+
+
+def test_a_finished_run_may_be_resumed_but_not_begun_again(run_folder: Path) -> None:
+    semantic = ("--semantic.weight", "1", "--semantic.fit.steps", "3")
+    words = (*BASE, *TINY, *semantic, "--out", run_folder)
+    assert "exists already; continue it with --resume" in refusal(*words)
+    assert run_cli(*words, "--resume").code == 0
+    changed = refusal(*words, "--training.seed", "5", "--resume")
+    assert "started with other settings: training.seed was 0, now 5" in changed
+
+
+def test_printed_configuration_can_be_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    first = run_cli(*BASE, *TINY, "--out", tmp_path / "run", "--semantic.weight", "0.5", "--print_config")
+    assert first.code == 0
+    file.write_text(first.out)
+    assert run_cli("train", "--config", file, "--print_config").out == first.out
+    assert "max_steps: 4" in first.out
+    assert "weight: 0.5" in first.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_can_be_described_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(run_cli(*BASE, *TINY, "--out", tmp_path / "run", "--print_config").out)
+    outcome = run_cli("train", "--config", file, "--training.max_steps", "2")
+    assert outcome.code == 0, outcome.err
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["max_steps"] == 2
+
+
+def test_an_unknown_option_in_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("training:\n  max_stepps: 3\n")
+    assert "max_stepps" in refusal(*BASE, "--out", tmp_path / "run", "--config", file)
+
+
+def test_divergence_fails_with_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(*args: object, **kwargs: object) -> None:
+        raise munitaug.DivergenceError("training diverged at step 3")
+
+    monkeypatch.setattr(munitaug, "train", diverge)
+    outcome = run_cli(*BASE, "--out", tmp_path / "run")
+    assert (outcome.code, outcome.err) == (1, "munitaug: error: training diverged at step 3\n")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "demo"])
+def test_ctrl_c_before_anything_is_saved_says_how_to_continue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def interrupt(*args: object, **kwargs: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(munitaug, command, interrupt)
+    domains = () if command == "demo" else ("--source", SOURCE, "--target", TARGET)
+    before = signal.getsignal(signal.SIGTERM)
+    outcome = run_cli(command, *domains, "--out", tmp_path / "out")
+    assert outcome.code == 130
+    assert outcome.err == "munitaug: error: stopped; run the same command with --resume to continue\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_training_says_how_to_continue(tmp_path: Path, number: signal.Signals) -> None:
+    if sys.platform == "win32":
+        pytest.skip("no signals between processes")
+    words = [*BASE, *TINY, "--training.max_steps", "1000000", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "munitaug", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 90
+    while not (log.exists() and log.read_text().count("\n") >= 3) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    last = err.strip().splitlines()[-1]
+    stopped = re.search(r"munitaug: error: stopped after step (\d+) of 1000000; .* --resume to continue$", last)
+    assert stopped is not None, last
+    assert "Traceback" not in err
+    lines = log.read_text().splitlines()
+    assert json.loads(lines[-1])["step"] == int(stopped[1])
+
+
+def children_of(process: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes through /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_evaluation_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
+    words = ["evaluate", "--source", SOURCE, "--target", TARGET, *SIZE, "--processes", "2", "--fit.steps", "1000000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "munitaug", *words, "--out", str(tmp_path / "rows.json")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while len(children_of(process.pid)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(20)  # until they are at work
+    workers = children_of(process.pid)
+    assert len(workers) >= 2
+    process.send_signal(number)
+    assert process.wait(timeout=30) == (130 if number == signal.SIGTERM else -number)
+    time.sleep(2)
+    assert [worker for worker in workers if Path(f"/proc/{worker}").exists()] == []

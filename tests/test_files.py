@@ -1,0 +1,87 @@
+"""Files are whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from munitaug.files import replacing, sha256_of, sync_folder, write_text
+
+
+def test_a_file_is_replaced_and_nothing_else_stays(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    write_text(path, "old")
+    write_text(path, "nüe")
+    assert path.read_bytes() == "nüe".encode()
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_a_failing_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    write_text(path, "old")
+
+    def write_half() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("ne")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write_half()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_a_failing_replacement_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "notes.txt"
+    write_text(path, "old")
+
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError("read-only")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="read-only"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_the_new_file_is_on_disk_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    fsync, move = os.fsync, os.replace
+
+    def watched_fsync(number: int) -> None:
+        events.append("fsync")
+        fsync(number)
+
+    def watched_replace(source: Path, target: Path) -> None:
+        events.append("replace")
+        move(source, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    write_text(tmp_path / "notes.txt", "x")
+    assert events[:2] == ["fsync", "replace"]
+
+
+def test_a_left_over_of_a_kill_does_not_disturb(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt.tmp").write_text("half of a long and old text")
+    write_text(tmp_path / "notes.txt", "new")
+    assert (tmp_path / "notes.txt").read_text() == "new"
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(number: int) -> None:
+        raise OSError("not here")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    sync_folder(tmp_path)
+    sync_folder(tmp_path / "missing")
+
+
+def test_a_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc" * 100_000)
+    assert sha256_of(tmp_path / "x") == hashlib.sha256(b"abc" * 100_000).hexdigest()

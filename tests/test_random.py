@@ -1,0 +1,57 @@
+"""Seeds are functions of their parts."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from munitaug.random import numpy_generator, random_permutation, seed_of, torch_generator
+
+
+def test_a_seed_is_the_blake2b_of_its_named_parts() -> None:
+    digest = hashlib.blake2b(b"int:3\x1fstr:style\x1fint:-1", digest_size=8).digest()
+    assert seed_of(3, "style", -1) == int.from_bytes(digest, "little") // 2
+
+
+@pytest.mark.parametrize(
+    ("parts", "others"),
+    [((1, 2), (2, 1)), ((1,), ("1",)), ((12,), (1, 2)), (("ab",), ("a", "b")), ((0,), (2**64,)), ((), ("",))],
+)
+def test_seeds_of_different_parts_differ(parts: tuple[int | str, ...], others: tuple[int | str, ...]) -> None:
+    assert seed_of(*parts) != seed_of(*others)
+
+
+def test_seeds_fit_63_bits() -> None:
+    assert all(0 <= seed_of("x", number) < 2**63 for number in range(1000))
+
+
+def test_seeds_of_consecutive_steps_do_not_collide() -> None:
+    assert len({seed_of(0, "step", step) for step in range(20_000)}) == 20_000
+
+
+def test_generators_repeat_and_leave_the_global_ones_alone() -> None:
+    torch_state = torch.get_rng_state()
+    np.random.seed(3)  # noqa: NPY002 (the global generator is what must not change)
+    expected = np.random.RandomState(3).rand()
+    first, second = (torch.randn(4, generator=torch_generator(1, "x")) for _ in range(2))
+    assert torch.equal(first, second)
+    assert np.array_equal(numpy_generator(1, "x").normal(size=4), numpy_generator(1, "x").normal(size=4))
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.random.rand() == expected  # noqa: NPY002
+
+
+def test_generators_of_other_parts_draw_other_numbers() -> None:
+    assert not torch.equal(
+        torch.randn(4, generator=torch_generator(1, "x")), torch.randn(4, generator=torch_generator(2, "x"))
+    )
+
+
+def test_a_permutation_holds_every_index_once_and_repeats() -> None:
+    order = random_permutation(50, 3, "order")
+    assert sorted(order.tolist()) == list(range(50))
+    assert order.tolist() != list(range(50))
+    assert torch.equal(order, random_permutation(50, 3, "order"))
+    assert not torch.equal(order, random_permutation(50, 4, "order"))

@@ -1,0 +1,57 @@
+"""Signals become a question."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from munitaug.stopping import stop_on_signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_remembered_and_does_not_interrupt(number: signal.Signals) -> None:
+    with stop_on_signals() as should_stop:
+        assert not should_stop()
+        os.kill(os.getpid(), number)
+        assert should_stop()
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    def send_twice() -> None:
+        with stop_on_signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        send_twice()
+
+
+def test_the_handlers_that_were_there_come_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def fail_inside() -> None:
+        with stop_on_signals():
+            assert signal.getsignal(signal.SIGINT) is not before[0]
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail_inside()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_outside_the_main_thread_nothing_is_set_and_the_answer_is_no() -> None:
+    answers: list[bool] = []
+    before = signal.getsignal(signal.SIGTERM)
+
+    def ask() -> None:
+        with stop_on_signals() as should_stop:
+            answers.append(should_stop())
+            answers.append(signal.getsignal(signal.SIGTERM) is before)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert answers == [False, True]

@@ -1,0 +1,89 @@
+"""What every translator gets from the base class, on toys whose output can be worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from munitaug.translator import Translator, repeat_content
+from munitaug.types import Content, split_direction
+
+
+class StyleAddingTranslator(Translator):
+    """Adds the sum of the style to the image; remembers the sizes that it was asked to encode."""
+
+    def __init__(self, style_bank: Tensor | None = None) -> None:
+        super().__init__(channels=2, size_multiple=8, style_dim=3, style_bank=style_bank)
+        self.encoded: list[tuple[int, ...]] = []
+
+    def encode_content(self, x: Tensor) -> Content:
+        self.encoded.append(tuple(x.shape))
+        return x, -x
+
+    def decode(self, content: Content, style: Tensor) -> Tensor:
+        assert isinstance(content, tuple)
+        return content[0] * 2 + content[1] + style.sum(dim=1).view(-1, 1, 1, 1)
+
+    def encode_style(self, y: Tensor) -> Tensor:
+        return torch.zeros(len(y), 3)
+
+
+def test_each_image_meets_its_own_styles() -> None:
+    x, style = torch.randn(3, 2, 17, 30), torch.randn(3, 4, 3)
+    out = StyleAddingTranslator().translate(x, style)
+    assert out.shape == (3, 4, 2, 17, 30)
+    for image in range(3):
+        for variant in range(4):
+            torch.testing.assert_close(out[image, variant], x[image] + style[image, variant].sum())
+
+
+def test_content_is_encoded_once_on_padded_images() -> None:
+    translator = StyleAddingTranslator()
+    translator.translate(torch.zeros(2, 2, 17, 30), torch.zeros(2, 5, 3))
+    assert translator.encoded == [(2, 2, 24, 32)]
+
+
+@pytest.mark.parametrize(("count", "variants"), [(0, 3), (2, 0), (0, 0)])
+def test_nothing_in_gives_nothing_out(count: int, variants: int) -> None:
+    out = StyleAddingTranslator().translate(torch.zeros(count, 2, 16, 16), torch.zeros(count, variants, 3))
+    assert out.shape == (count, variants, 2, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "style_shape", "message"),
+    [
+        ((2, 3, 16, 16), (2, 1, 3), "images must be N x 2 x H x W, got 2 x 3 x 16 x 16"),
+        ((2, 16, 16), (2, 1, 3), "images must be N x 2"),
+        ((2, 2, 15, 40), (2, 1, 3), "image is 40 x 15 px, but sides of at least 16 px are needed; resize first"),
+        ((2, 2, 16, 16), (1, 1, 3), "styles must be 2 x K x 3, got 1 x 1 x 3"),
+        ((2, 2, 16, 16), (2, 1, 4), "styles must be 2 x K x 3"),
+        ((2, 2, 16, 16), (2, 3), "styles must be 2 x K x 3, got 2 x 3"),
+    ],
+)
+def test_what_does_not_fit_is_refused(x_shape: tuple[int, ...], style_shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StyleAddingTranslator().translate(torch.zeros(x_shape), torch.zeros(style_shape))
+
+
+def test_the_bank_is_a_copy_and_no_weight() -> None:
+    bank = torch.ones(4, 3)
+    translator = StyleAddingTranslator(bank)
+    bank.zero_()
+    assert translator.style_bank.sum() == 12
+    assert translator.state_dict() == {}
+    assert StyleAddingTranslator().style_bank.shape == (0, 3)
+
+
+def test_contents_are_repeated_beside_one_another() -> None:
+    content = torch.tensor([1, 2])
+    repeated = repeat_content((content, -content), 3)
+    assert isinstance(repeated, tuple)
+    assert [part.tolist() for part in repeated] == [[1, 1, 1, 2, 2, 2], [-1, -1, -1, -2, -2, -2]]
+
+
+def test_a_direction_is_split_into_source_and_target() -> None:
+    assert split_direction("a2b") == ("a", "b")
+    assert split_direction("b2a") == ("b", "a")
+    with pytest.raises(ValueError, match='direction must be "a2b" or "b2a", got \'ab\''):
+        split_direction("ab")

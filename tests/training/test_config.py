@@ -1,0 +1,65 @@
+"""Training settings, devices and precisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from munitaug.training import TrainConfig, resolve_device
+from munitaug.training.config import Precision, resolve_precision
+
+HALF: Precision = "float16"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrainConfig(max_steps=0), "max_steps must be at least 1, got 0"),
+        (lambda: TrainConfig(batch_size=0), "batch_size must be at least 1, got 0"),
+        (lambda: TrainConfig(log_every_steps=0), "log_every_steps must be at least 1"),
+        (lambda: TrainConfig(save_every_steps=-5), "save_every_steps must be at least 1, got -5"),
+        (lambda: TrainConfig(clip_norm=-1.0), "clip_norm must be >= 0, got -1.0"),
+        (lambda: TrainConfig(workers=-1), "workers must be >= 0, got -1"),
+        (lambda: TrainConfig(sample_every_steps=-1), "sample_every_steps must be >= 0"),
+        (
+            lambda: TrainConfig(precision=HALF),
+            'precision must be "auto", "float32" or "bfloat16", got \'float16\'',
+        ),
+        (lambda: TrainConfig(device="gpu"), 'device must be "auto", "cpu", "cuda" or "cuda:N", got \'gpu\''),
+    ],
+)
+def test_settings_outside_their_range_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for make in (lambda: TrainConfig(device="cuda:1"), lambda: resolve_device("cuda:1")):
+        with pytest.raises(ValueError, match="'cuda:1' was asked for, but torch sees no GPU; use cpu"):
+            make()
+
+
+@pytest.mark.parametrize(("present", "expected"), [(False, "cpu"), (True, "cuda")])
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch, present: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
+    assert resolve_device("auto").type == expected
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "supported", "expected"),
+    [
+        ("auto", "cpu", True, torch.float32),
+        ("auto", "cuda", True, torch.bfloat16),
+        ("auto", "cuda", False, torch.float32),
+        ("float32", "cuda", True, torch.float32),
+        ("bfloat16", "cpu", False, torch.bfloat16),
+    ],
+)
+def test_precisions_are_resolved_for_the_device(
+    monkeypatch: pytest.MonkeyPatch, precision: Precision, device: str, supported: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    assert resolve_precision(precision, torch.device(device)) == expected
