@@ -5,8 +5,10 @@ Floor 6: imports floors 1-5.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from munitaug.adaptation import (
@@ -23,11 +25,11 @@ from munitaug.adaptation import (
     make_task,
     save_rows,
 )
-from munitaug.checkpoint import shared_translator
+from munitaug.checkpoint import checkpoint_sha256, shared_translator
 from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import parse_spec
-from munitaug.files import replacing
-from munitaug.recipes.options import DataOptions
+from munitaug.files import replacing, write_text
+from munitaug.recipes.options import DataOptions, refuse_other_settings
 from munitaug.types import UNLABELLED, DomainError
 
 
@@ -61,7 +63,8 @@ def evaluate(
         fit: how classifiers are trained, equal for all conditions.
         data: how specs are opened.
         processes: chains run side by side; None is one per core.
-        resume: keep the rows that ``out`` holds and run what is missing, with the same settings.
+        resume: keep the rows that ``out`` holds and run what is missing; the settings, which stand beside it
+            in ``*.settings.json``, must be the same.
         progress: show progress bars.
 
     Returns:
@@ -69,6 +72,7 @@ def evaluate(
 
     Raises:
         FileExistsError: ``out`` exists and is not to be resumed.
+        CheckpointError: the rows to resume were made with other settings.
         DomainError: source and target have different classes.
         LabelMissingError: source or test images have no labels.
         ValueError: a condition lacks something, or settings do not suit.
@@ -90,6 +94,8 @@ def evaluate(
     )
     chosen = conditions or [c for c in CONDITIONS if not bench.missing_for(c)]
     path.parent.mkdir(parents=True, exist_ok=True)
+    facts = {domain.name: len(domain) for domain in (domain_a, domain_b, domain_test)}
+    _keep_settings(path, {"domains": facts, "fit": asdict(fit)}, checkpoint, finished)
     rows = evaluate_conditions(
         bench,
         Scorer(domain_test),
@@ -151,6 +157,24 @@ def _check_classes(source: ImageDomain, other: ImageDomain) -> None:
             f"{source.name} has {len(source.class_names)} classes and {other.name} has {len(other.class_names)}, "
             f"and they are not the same ({', '.join(differing[:5])}); give both the same class folders"
         )
+
+
+def _keep_settings(
+    path: Path, settings: dict[str, object], checkpoint: str | Path | None, finished: Sequence[Row]
+) -> None:
+    """Writes what decides the rows beside them, and refuses to mix rows of different settings.
+
+    Raises:
+        CheckpointError: the finished rows were made with other settings.
+    """
+    beside = path.with_name(path.stem + ".settings.json")
+    digest = None if checkpoint is None else checkpoint_sha256(checkpoint)
+    if finished and beside.exists():
+        kept = json.loads(beside.read_text(encoding="utf-8")).get("checkpoint_sha256")
+        translated = any(row["condition"] in ("munit", "adapt") for row in finished)
+        digest = digest or kept
+        refuse_other_settings(beside, {**settings, "checkpoint_sha256": digest if translated else kept})
+    write_text(beside, json.dumps({**settings, "checkpoint_sha256": digest}, indent=2) + "\n")
 
 
 def _finished_rows(path: Path, resume: bool) -> list[Row]:

@@ -73,14 +73,23 @@ def start_run(folder: Path, facts: Mapping[str, Json], resume: bool) -> None:
         return
     if not path.is_file():
         raise CheckpointError(f"{folder} holds no run to resume ({CONFIG_NAME} is missing); start without --resume")
+    refuse_other_settings(path, wanted)
+
+
+def refuse_other_settings(path: Path, facts: Mapping[str, Json]) -> None:
+    """Checks that a JSON file of settings, which decided what is there already, says the same as ``facts``.
+
+    Raises:
+        CheckpointError: it is damaged, or a setting differs.
+    """
     try:
         present = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON ({error}); the run is damaged, choose another --out") from error
-    changed = _differences(present, wanted)
+    changed = _differences(present, json.loads(json.dumps(facts)))
     if changed:
         raise CheckpointError(
-            f"{folder} was started with other settings: {'; '.join(changed)}. Resume with the same ones, "
+            f"{path.parent} was started with other settings: {'; '.join(changed)}. Resume with the same ones, "
             "or choose another --out"
         )
 

@@ -28,6 +28,7 @@ from munitaug.recipes.options import DataOptions, start_run
 from munitaug.stopping import stop_on_signals
 from munitaug.training import TrainConfig, Trainer
 from munitaug.training.trainer import STATE_FILE, OnStep
+from munitaug.types import DomainKey
 
 STYLE_BANK_SIZE = 512
 
@@ -113,19 +114,11 @@ def train(
         crop=training.crop or None,
         workers=training.workers,
     )
-    facts = {
-        "munitaug": __version__,
-        "method": method,
-        "config": dataclasses.asdict(settings),
-        "training": dataclasses.asdict(training),
-        "semantic": dataclasses.asdict(semantic),
-        "source": {"name": domain_a.name, "images": len(domain_a)},
-        "target": {"name": domain_b.name, "images": len(domain_b)},
-    }
     folder = Path(out)
     features = load_vgg_features(vgg_weights) if vgg_weights is not None else None
     core = method_class(settings, seed=training.seed, features=features)
     core.phases()  # says at once if the configuration lacks something
+    facts = _facts(core, training, semantic, domain_a, domain_b)
     start_run(folder, facts, resume)
     trained: Method = core
     if semantic.weight > 0.0:
@@ -136,13 +129,28 @@ def train(
         begun = resume and (folder / STATE_FILE).exists()  # a run may have been killed before its first state
         trainer.run(resume=begun, on_step=on_step, should_stop=should_stop, progress=progress)
     core.eval().cpu()
-    for key, domain in (("a", domain_a), ("b", domain_b)):
-        core.style_banks["a" if key == "a" else "b"] = encode_style_bank(core, key, domain, training)
+    core.style_banks["a"] = encode_style_bank(core, "a", domain_a, training)
+    core.style_banks["b"] = encode_style_bank(core, "b", domain_b, training)
     return save_method(core, folder / "checkpoint", facts)
 
 
+def _facts(
+    core: Method, training: TrainConfig, semantic: SemanticOptions, source: ImageDomain, target: ImageDomain
+) -> dict[str, object]:
+    """Gives what decides a run: config.json, and the checkpoint's provenance."""
+    return {
+        "munitaug": __version__,
+        "method": core.name,
+        "config": dataclasses.asdict(core.config),  # type: ignore[call-overload]
+        "training": dataclasses.asdict(training),
+        "semantic": dataclasses.asdict(semantic),
+        "source": {"name": source.name, "images": len(source)},
+        "target": {"name": target.name, "images": len(target)},
+    }
+
+
 @torch.no_grad()
-def encode_style_bank(method: Method, key: str, domain: ImageDomain, training: TrainConfig) -> Tensor:
+def encode_style_bank(method: Method, key: DomainKey, domain: ImageDomain, training: TrainConfig) -> Tensor:
     """Gives up to 512 x style_dim codes of images of one domain, in a fixed random order.
 
     Args:

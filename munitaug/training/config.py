@@ -81,6 +81,10 @@ def resolve_device(name: str) -> torch.device:
         raise ValueError(f'device must be "auto", "cpu", "cuda" or "cuda:N", got {name!r}') from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {name!r} was asked for, but torch sees no GPU; use cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); use cpu") from error
     return device
 
 

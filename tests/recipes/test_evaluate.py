@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL import Image
 from munitaug.adaptation import CONDITIONS, Row, Summary
 from munitaug.data.domain import ArrayDomain
 from munitaug.recipes import DataOptions, draw_accuracies, evaluate
-from munitaug.types import DomainError, LabelMissingError
+from munitaug.types import CheckpointError, DomainError, LabelMissingError
 from tests.runs import TINY_FIT, toy_domain, toy_images
 
 
@@ -53,6 +54,26 @@ def test_without_a_checkpoint_nothing_is_translated(tmp_path: Path) -> None:
 def test_without_target_labels_there_is_no_oracle(tmp_path: Path) -> None:
     rows = run(tmp_path / "rows.json", target=toy_domain("target", 15, seed=1, labelled=False))
     assert conditions_of(rows) == ["source", "classic", "self-training"]
+
+
+def test_rows_of_different_settings_are_not_mixed(tmp_path: Path) -> None:
+    run(tmp_path / "rows.json", conditions=["source"])
+    before = (tmp_path / "rows.json").read_bytes()
+    with pytest.raises(CheckpointError, match=r"fit\.steps was \d+, now 77"):
+        run(tmp_path / "rows.json", conditions=["classic"], resume=True, fit=replace(TINY_FIT, steps=77))
+    with pytest.raises(CheckpointError, match=r"domains\.source was 15, now 12"):
+        run(tmp_path / "rows.json", conditions=["classic"], resume=True, source=toy_domain("source", 12))
+    assert (tmp_path / "rows.json").read_bytes() == before
+
+
+def test_a_checkpoint_may_come_later_but_not_change(tiny_run: Path, tmp_path: Path) -> None:
+    run(tmp_path / "rows.json", conditions=["source"])
+    run(tmp_path / "rows.json", conditions=["munit"], resume=True, checkpoint=tiny_run)
+    settings = json.loads((tmp_path / "rows.settings.json").read_text())
+    assert len(settings["checkpoint_sha256"]) == 64
+    (tmp_path / "rows.settings.json").write_text(json.dumps(settings | {"checkpoint_sha256": "0" * 64}))
+    with pytest.raises(CheckpointError, match="checkpoint_sha256 was '0000"):
+        run(tmp_path / "rows.json", conditions=["adapt"], resume=True, checkpoint=tiny_run)
 
 
 def test_resuming_adds_what_is_missing_and_keeps_the_rest(tmp_path: Path) -> None:
