@@ -28,8 +28,8 @@ CONDITIONS: tuple[Condition, ...] = ("source", "classic", "munit", "self-trainin
 
 source: source images as they are. classic: with classic augmentation. munit: source images and as many
 translations under fresh styles, both with classic augmentation. self-training: "classic", then information
-maximisation on the unlabelled target. adapt: "munit", then the same self-training. oracle: the target's
-training images with their labels.
+maximisation on the unlabelled target. adapt: "munit", then the same, with fresh translations that keep hold of
+the labels. oracle: the target's training images with their labels.
 """
 
 CHAINS: tuple[tuple[Condition, ...], ...] = (
@@ -82,18 +82,25 @@ def run_chain(
     settings, task = bench.settings, bench.oracle_task if chain[0] == "oracle" else bench.task
     assert task is not None
     model = build_classifier(settings.classifier, task.channels, bench.task.classes, seed_of(seed, "classifier"))
-    batches = _first_batches(bench, task, chain[0], seed)
-    yield chain[0], fit(model, batches, settings, f"{chain[0]}, seed {seed}" if progress else "")
-    for condition in chain[1:]:
+    for condition in chain:
         bar = f"{condition}, seed {seed}" if progress else ""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(seed, condition))
-            yield condition, self_train(model, task, settings, seed, ClassicAugmentation(), bar)
+            torch.manual_seed(seed_of(seed, condition))  # for dropout and the like; batches have their own seeds
+            if condition == chain[0]:
+                fit(model, _first_batches(bench, task, condition, seed), settings, bar)
+            else:
+                own_seed = seed_of(seed, condition)
+                tied = _styled(bench, own_seed, with_source=False) if condition == "adapt" else None
+                self_train(model, task, settings, seed, ClassicAugmentation(), tied, bar)
+        yield condition, model
 
 
 def _first_batches(bench: Bench, task: Task, condition: Condition, seed: int) -> BatchOf:
-    augmentation = ClassicAugmentation()
     if condition == "munit":
-        assert bench.translator is not None
-        return styled_batches(task, bench.settings, seed, augmentation, bench.translator)
-    return source_batches(task, bench.settings, seed, None if condition == "source" else augmentation)
+        return _styled(bench, seed, with_source=True)
+    return source_batches(task, bench.settings, seed, None if condition == "source" else ClassicAugmentation())
+
+
+def _styled(bench: Bench, seed: int, with_source: bool) -> BatchOf:
+    assert bench.translator is not None
+    return styled_batches(bench.task, bench.settings, seed, ClassicAugmentation(), bench.translator, with_source)

@@ -35,6 +35,7 @@ class FitSettings:
         batch_size: images per update and kind (source, styled, target).
         lr: peak learning rate of the one-cycle schedule of supervised training.
         self_lr: peak learning rate of self-training.
+        self_label_weight: of the cross-entropy on styled images that "adapt" keeps during self-training.
         weight_decay: decoupled weight decay (AdamW).
 
     Raises:
@@ -47,6 +48,7 @@ class FitSettings:
     batch_size: int = 64
     lr: float = 2e-3
     self_lr: float = 5e-4
+    self_label_weight: float = 0.3
     weight_decay: float = 1e-2
 
     def __post_init__(self) -> None:
@@ -56,6 +58,8 @@ class FitSettings:
         for name in ("lr", "self_lr"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        if not self.self_label_weight >= 0.0:
+            raise ValueError(f"self_label_weight must be >= 0, got {self.self_label_weight}")
 
 
 BatchOf = Callable[[int], tuple[Tensor, Tensor]]
@@ -75,11 +79,16 @@ def source_batches(task: Task, settings: FitSettings, seed: int, augmentation: C
 
 
 def styled_batches(
-    task: Task, settings: FitSettings, seed: int, augmentation: ClassicAugmentation, translator: Translator
+    task: Task,
+    settings: FitSettings,
+    seed: int,
+    augmentation: ClassicAugmentation,
+    translator: Translator,
+    with_source: bool = True,
 ) -> BatchOf:
-    """Gives batches of source images and, beside them, their translations under fresh styles.
+    """Gives translations of source images under fresh styles, by default beside the images they came from.
 
-    Both halves hold the same images and labels and are then changed by classic augmentation.
+    Images and translations bear the same labels and are both changed by classic augmentation.
     """
     styles = PriorStyles(translator.style_dim)
 
@@ -89,6 +98,8 @@ def styled_batches(
         images, labels = task.source_images[index], task.source_labels[index]
         with torch.no_grad():
             styled = translator.translate(images, styles.sample(len(images), 1, generator)).squeeze(1)
+        if not with_source:
+            return augmentation(styled, generator), labels
         return augmentation(torch.cat([images, styled]), generator), torch.cat([labels, labels])
 
     return batch
@@ -117,12 +128,15 @@ def self_train(
     settings: FitSettings,
     seed: int,
     augmentation: ClassicAugmentation,
+    labelled: BatchOf | None = None,
     progress: str = "",
 ) -> nn.Module:
     """Trains a classifier further on unlabelled target images; gives it back, in evaluation mode.
 
     Minimises information maximisation (SHOT-IM) on augmented target batches, of twice the supervised size
-    so that the mean prediction is a fair estimate of the classes' shares.
+    so that the mean prediction is a fair estimate of the classes' shares. With ``labelled`` batches their
+    cross-entropy is added at ``settings.self_label_weight``, so that what the target alone cannot tell apart
+    stays tied to labels.
 
     Args:
         classifier: already trained on the source; changed in place.
@@ -130,6 +144,7 @@ def self_train(
         settings: steps and learning rate.
         seed: of batches and augmentation.
         augmentation: change of the target images.
+        labelled: step -> images and labels to keep hold of, or None.
         progress: label of the progress bar; empty for none.
     """
     optimiser, schedule = _optimiser(classifier, settings.self_lr, settings.weight_decay, settings.self_steps)
@@ -138,7 +153,11 @@ def self_train(
         generator = torch_generator(seed, "target", step)
         index = torch.randint(len(task.target_images), (2 * settings.batch_size,), generator=generator)
         images = augmentation(task.target_images[index], generator)
-        _update(information_maximisation(classifier(images)), optimiser, schedule)
+        loss = information_maximisation(classifier(images))
+        if labelled is not None and settings.self_label_weight > 0.0:
+            styled, labels = labelled(step)
+            loss = loss + settings.self_label_weight * F.cross_entropy(classifier(styled), labels)
+        _update(loss, optimiser, schedule)
     return classifier.eval()
 
 

@@ -69,6 +69,42 @@ def test_self_training_does_not_look_at_the_source() -> None:
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
+def test_self_training_keeps_hold_of_labels_that_it_is_given() -> None:
+    """The labels of two classes are exchanged: a free run keeps the old classes, a tied one follows the labels."""
+    task, tied = toy_task(), dataclasses.replace(QUICK, self_steps=60, self_label_weight=20.0)
+    swapped = dataclasses.replace(task, source_labels=torch.tensor([1, 0, 2])[task.source_labels])
+    labelled = source_batches(swapped, QUICK, 0, None)
+    images, labels = toy_images(90, 7)
+    exchanged = torch.tensor([1, 0, 2])[labels]
+    shares = {}
+    for name, batches in (("free", None), ("tied", labelled)):
+        classifier = fit(small(), source_batches(task, QUICK, 0, None), QUICK)
+        self_train(classifier, task, tied, 0, ClassicAugmentation(), batches)
+        shares[name] = float((predict(classifier, uint8_to_model(images)) == exchanged).float().mean())
+    assert shares["free"] < 0.5
+    assert shares["tied"] > 0.9
+
+
+def test_a_label_weight_of_nothing_is_self_training_alone() -> None:
+    task = toy_task()
+    labelled = source_batches(task, QUICK, 0, None)
+    none = dataclasses.replace(QUICK, self_label_weight=0.0)
+    first = self_train(small(), task, none, 0, ClassicAugmentation(), labelled).state_dict()
+    again = self_train(small(), task, none, 0, ClassicAugmentation()).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    with pytest.raises(ValueError, match="self_label_weight must be >= 0, got -1"):
+        FitSettings(self_label_weight=-1.0)
+
+
+def test_styled_batches_can_leave_the_source_out() -> None:
+    task, still = toy_task(), ClassicAugmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    translator = Munit(TINY_GREY).translator("a", "b").eval()
+    both, labels = styled_batches(task, QUICK, 0, still, translator)(3)
+    styled, styled_labels = styled_batches(task, QUICK, 0, still, translator, with_source=False)(3)
+    assert torch.equal(styled, both[16:])
+    assert torch.equal(styled_labels, labels[:16])
+
+
 def test_source_batches_are_source_images_with_their_own_labels() -> None:
     task = toy_task()
     images, labels = source_batches(task, QUICK, 0, None)(5)
