@@ -3,7 +3,7 @@
 from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import SmallClassifier, build_classifier
 from munitaug.adaptation.conditions import CONDITIONS, Bench, Condition
-from munitaug.adaptation.evaluation import evaluate_conditions, load_rows, save_rows
+from munitaug.adaptation.evaluation import check_conditions, evaluate_conditions, load_rows, save_rows
 from munitaug.adaptation.fit import FitSettings, fit, self_train, source_batches, styled_batches
 from munitaug.adaptation.statistics import Row, Summary, render_table, summarise
 from munitaug.adaptation.task import Scorer, Task, make_oracle_task, make_task, predict
@@ -20,6 +20,7 @@ __all__ = [
     "Summary",
     "Task",
     "build_classifier",
+    "check_conditions",
     "evaluate_conditions",
     "fit",
     "load_rows",

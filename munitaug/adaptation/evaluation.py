@@ -59,7 +59,7 @@ def evaluate_conditions(
     Raises:
         ValueError: unknown condition, no seed, or something that a condition needs is missing.
     """
-    _check(bench, conditions, seeds)
+    check_conditions(bench, conditions, seeds)
     rows = list(finished)
     jobs = _jobs(conditions, seeds, {(row["condition"], row["seed"]) for row in rows})
     bar = tqdm(total=len(jobs), desc="evaluate", unit="chain", disable=not progress)
@@ -98,7 +98,12 @@ def load_rows(path: Path) -> list[Row]:
         raise ValueError(f"{path} is not a list of results ({error}); move it away or choose another --out") from error
 
 
-def _check(bench: Bench, conditions: Sequence[Condition], seeds: int) -> None:
+def check_conditions(bench: Bench, conditions: Sequence[Condition], seeds: int) -> None:
+    """Checks that every condition can be run.
+
+    Raises:
+        ValueError: unknown condition, no seed, or something that a condition needs is missing.
+    """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
     for condition in conditions:

@@ -19,6 +19,7 @@ from munitaug.adaptation import (
     Row,
     Scorer,
     Summary,
+    check_conditions,
     evaluate_conditions,
     load_rows,
     make_oracle_task,
@@ -93,6 +94,7 @@ def evaluate(
         fit,
     )
     chosen = conditions or [c for c in CONDITIONS if not bench.missing_for(c)]
+    check_conditions(bench, chosen, seeds)
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {domain.name: len(domain) for domain in (domain_a, domain_b, domain_test)}
     _keep_settings(path, {"domains": facts, "fit": asdict(fit)}, checkpoint, finished)
