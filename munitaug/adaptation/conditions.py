@@ -28,8 +28,8 @@ CONDITIONS: tuple[Condition, ...] = ("source", "classic", "munit", "self-trainin
 
 source: source images as they are. classic: with classic augmentation. munit: source images and as many
 translations under fresh styles, both with classic augmentation. self-training: "classic", then information
-maximisation on the unlabelled target. adapt: "munit", then the same, with fresh translations that keep hold of
-the labels. oracle: the target's training images with their labels.
+maximisation on the unlabelled target. adapt: "munit", then the same (with labels of fresh translations beside
+it, if the settings give them a weight). oracle: the target's training images with their labels.
 """
 
 CHAINS: tuple[tuple[Condition, ...], ...] = (
