@@ -33,6 +33,7 @@ from munitaug.types import CheckpointError, DomainKey, split_direction
 FORMAT = "munitaug-checkpoint"
 FORMAT_VERSION = 1
 INDEX_NAME = "checkpoint.json"
+DIRECTIONS = ("a2b", "b2a")
 WEIGHTS_NAME = re.compile(r"weights-[0-9a-f]{16}\.safetensors")
 INTERRUPTED_SAVE = ("weights.safetensors", "weights.safetensors.tmp", f"{INDEX_NAME}.tmp")
 Json = Any  # the value of a JSON document
@@ -56,7 +57,7 @@ def save_method(method: Method, path: str | Path, provenance: Mapping[str, Json]
     core, folder = method.core, Path(path)
     _refuse_foreign_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"weights/{name}": _plain(tensor) for name, tensor in core.state_dict().items()}
+    tensors = {f"weights/{name}": _plain(tensor) for name, tensor in _lasting(core.state_dict()).items()}
     tensors |= {f"style_bank/{key}": _plain(bank).clone() for key, bank in core.style_banks.items()}
     scratch = folder / "weights.safetensors"
     with replacing(scratch) as temporary:
@@ -69,6 +70,7 @@ def save_method(method: Method, path: str | Path, provenance: Mapping[str, Json]
         "format_version": FORMAT_VERSION,
         "method": core.name,
         "config": dataclasses.asdict(core.config),  # type: ignore[call-overload]
+        "directions": [f"{source}2{target}" for source, target in core.directions],
         "weights": {"file": weights.name, "sha256": digest, "bytes": weights.stat().st_size},
         "versions": {"munitaug": __version__, "torch": torch.__version__},
         "provenance": dict(provenance or {}),
@@ -101,9 +103,9 @@ def load_method(path: str | Path) -> Method:
     try:
         method = method_class(method_class.config_class(**_config_fields(index["config"])))
         tensors = _read_weights(folder, index)
-        method.load_state_dict(
-            {key.removeprefix("weights/"): value for key, value in tensors.items() if key.startswith("weights/")}
-        )
+        own = {key.removeprefix("weights/"): value for key, value in tensors.items() if key.startswith("weights/")}
+        method.load_state_dict(own | {key: value for key, value in method.state_dict().items() if _is_extra(key)})
+        method.directions = tuple(split_direction(direction) for direction in index.get("directions", DIRECTIONS))
     except CheckpointError:
         raise
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -184,9 +186,17 @@ def _cached_translator(folder: str, digest: str, direction: str, device: str) ->
 
 
 def frozen_translator(method: Method, direction: str) -> Translator:
-    """Gives a method's translator for use: in evaluation mode, its weights without gradients."""
-    translator = method.core.translator(*split_direction(direction)).eval()
-    return translator.requires_grad_(False)
+    """Gives a method's translator for use: in evaluation mode, its weights without gradients.
+
+    Raises:
+        ValueError: unknown direction, or one that the method does not translate.
+    """
+    source, target = split_direction(direction)
+    known = method.core.directions
+    if (source, target) not in known:
+        present = ", ".join(f'"{a}2{b}"' for a, b in known)
+        raise ValueError(f'this {method.core.name} translates {present} only, but direction is "{direction}"')
+    return method.core.translator(source, target).eval().requires_grad_(False)
 
 
 def _read_weights(folder: Path, index: dict[str, Json]) -> dict[str, Tensor]:
@@ -208,10 +218,20 @@ def _read_weights(folder: Path, index: dict[str, Json]) -> dict[str, Tensor]:
 
 
 def _config_fields(fields: dict[str, Json]) -> dict[str, Json]:
-    """Gives constructor arguments of a saved configuration: the optimiser's fields become its dataclass."""
+    """Gives constructor arguments of a saved configuration: lists become tuples, the optimiser its dataclass."""
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     optimiser = dict(fields["optimiser"])
     optimiser["betas"] = tuple(optimiser["betas"])
-    return {**fields, "optimiser": OptimiserSettings(**optimiser)}
+    return {**values, "optimiser": OptimiserSettings(**optimiser)}
+
+
+def _lasting(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gives the weights and buffers of a state, without what serves further training only."""
+    return {name: tensor for name, tensor in state.items() if not _is_extra(name)}
+
+
+def _is_extra(name: str) -> bool:
+    return name.split(".")[-1] == "_extra_state"
 
 
 def _domain_key(text: str) -> DomainKey:

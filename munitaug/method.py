@@ -8,12 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor, nn
 
 from munitaug.translator import Translator
-from munitaug.types import DomainKey, Pair
+from munitaug.types import BOTH_DIRECTIONS, DomainKey, Pair
 
 Loss = Callable[[Pair], dict[str, Tensor]]
 
@@ -92,6 +92,12 @@ class Method(nn.Module, ABC):
     """Networks and losses of one paper: no optimiser, no loop, no file.
 
     ``style_banks`` holds, by domain, M x style_dim codes of real images; training recipes fill it.
+    ``directions`` are the (source, target) pairs it can translate: both, or one for a one-sided method and for
+    a converted checkpoint that came with one generator.
+
+    What a method keeps between steps (image pools, running statistics) lives in buffers or, if its size is not
+    known beforehand, in ``get_extra_state`` as one tensor: both are part of the training state, and extra state is
+    left out of checkpoints.
     """
 
     name: ClassVar[str]
@@ -99,6 +105,7 @@ class Method(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.style_banks: dict[DomainKey, Tensor] = {}
+        self.directions: tuple[tuple[DomainKey, DomainKey], ...] = BOTH_DIRECTIONS
 
     @property
     @abstractmethod
@@ -116,7 +123,11 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def translator(self, source: DomainKey, target: DomainKey) -> Translator:
-        """Gives the translator from one domain to the other; it shares the method's weights."""
+        """Gives the translator from one domain to the other; it shares the method's weights.
+
+        Raises:
+            ValueError: the method does not translate in this direction.
+        """
 
     def prepare(self, pairs: Iterable[Pair]) -> None:
         """Runs once before step 0, for statistics that a method takes from its data; most need none."""
@@ -126,3 +137,21 @@ class Method(nn.Module, ABC):
     def core(self) -> Method:
         """Gives the method that is saved: itself, or for a wrapper the method inside."""
         return self
+
+
+class MethodClass(Protocol):
+    """What the registry holds: a class of methods with its configuration, built in one way."""
+
+    @property
+    def name(self) -> str:
+        """Gives the name in METHODS, checkpoints and config files."""
+        ...
+
+    @property
+    def config_class(self) -> type[MethodConfig]:
+        """Gives the frozen dataclass of its configuration."""
+        ...
+
+    def __call__(self, config: Any, *, seed: int = 0, features: nn.Module | None = None) -> Method:
+        """Gives a new method; seed decides its initial weights, features is a frozen network for perceptual terms."""
+        ...

@@ -55,6 +55,9 @@ class Pair:
     seed: int = 0
 
 
+BOTH_DIRECTIONS: tuple[tuple[DomainKey, DomainKey], ...] = (("a", "b"), ("b", "a"))
+
+
 def split_direction(direction: str) -> tuple[DomainKey, DomainKey]:
     """Gives the (source, target) domain keys of a direction.
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import munitaug
 from munitaug.checkpoint import checkpoint_sha256, find_checkpoint, load_method, save_method, shared_translator
 from munitaug.method import Method
-from munitaug.methods import Munit, MunitConfig, SemanticConsistency
+from munitaug.methods import METHODS, Munit, MunitConfig, SemanticConsistency
 from munitaug.types import CheckpointError
 from tests.tiny import TINY, tiny_pair
 
@@ -387,3 +388,32 @@ def test_nothing_in_the_package_unpickles() -> None:
 )
 def test_the_search_for_unpickling_finds_it(source: str) -> None:
     assert unpickling_in(ast.parse(source))
+
+
+class PooledMunit(Munit):
+    """Keeps something between steps whose size is not known beforehand."""
+
+    def get_extra_state(self) -> Tensor:
+        return torch.ones(7)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        pass
+
+
+def test_what_serves_training_only_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "munit", PooledMunit)
+    method = PooledMunit(TINY)
+    assert "_extra_state" in method.state_dict()
+    folder = save_method(method, tmp_path / "checkpoint")
+    assert not [name for name in load_file(next(folder.glob("*.safetensors"))) if "_extra_state" in name]
+    assert isinstance(load_method(folder), PooledMunit)
+
+
+def test_a_one_sided_method_says_so_when_the_other_direction_is_asked_for(tmp_path: Path) -> None:
+    method = Munit(TINY)
+    method.directions = (("a", "b"),)
+    folder = save_method(method, tmp_path / "checkpoint")
+    assert load_method(folder).directions == (("a", "b"),)
+    assert shared_translator(folder, "a2b").style_dim == TINY.style_dim
+    with pytest.raises(ValueError, match='translates "a2b" only, but direction is "b2a"'):
+        shared_translator(folder, "b2a")

@@ -3,10 +3,11 @@
 Floor 4: imports floors 1-3.
 """
 
+from munitaug.method import MethodClass
 from munitaug.methods.munit import Munit, MunitConfig
 from munitaug.methods.semantic import SemanticConsistency
 
-METHODS: dict[str, type[Munit]] = {"munit": Munit}
+METHODS: dict[str, MethodClass] = {"munit": Munit}
 """Method classes by the name that the CLI, checkpoints and config files use."""
 
 __all__ = ["METHODS", "Munit", "MunitConfig", "SemanticConsistency"]

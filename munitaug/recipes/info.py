@@ -25,6 +25,7 @@ class CheckpointFacts:
         translator_parameters: weights used by one direction.
         all_parameters: weights of the whole method.
         style_bank_sizes: codes kept of real images, by domain.
+        directions: that it translates, of "a2b" and "b2a".
         sha256: of the weights.
         config: the method's configuration.
         provenance: domains, steps, seed and versions it was trained with.
@@ -38,6 +39,7 @@ class CheckpointFacts:
     translator_parameters: int
     all_parameters: int
     style_bank_sizes: dict[str, int]
+    directions: tuple[str, ...]
     sha256: str
     config: dict[str, Any]
     provenance: dict[str, Any]
@@ -55,7 +57,7 @@ def checkpoint_facts(path: str | Path) -> CheckpointFacts:
     folder = find_checkpoint(path)
     index = read_index(folder)
     method = load_method(folder)
-    translator = method.translator("a", "b")
+    translator = method.translator(*method.directions[0])
     return CheckpointFacts(
         folder=folder,
         method=method.name,
@@ -65,6 +67,7 @@ def checkpoint_facts(path: str | Path) -> CheckpointFacts:
         translator_parameters=sum(parameter.numel() for parameter in translator.parameters()),
         all_parameters=sum(parameter.numel() for parameter in method.parameters()),
         style_bank_sizes={key: len(bank) for key, bank in method.style_banks.items()},
+        directions=tuple(f"{source}2{target}" for source, target in method.directions),
         sha256=str(index["weights"]["sha256"]),
         config=dict(index["config"]),
         provenance=dict(index["provenance"]) | {"versions": index.get("versions", {})},

@@ -19,8 +19,8 @@ from munitaug.data.domain import ImageDomain
 from munitaug.data.loader import UnpairedLoader
 from munitaug.files import replacing
 from munitaug.images import uint8_to_model
-from munitaug.method import Method
-from munitaug.methods import METHODS, MunitConfig, SemanticConsistency
+from munitaug.method import Method, MethodConfig
+from munitaug.methods import METHODS, SemanticConsistency
 from munitaug.networks.vgg import load_vgg_features
 from munitaug.random import random_permutation
 from munitaug.recipes.classifier import train_classifier
@@ -60,7 +60,7 @@ def train(
     *,
     method: str = "munit",
     preset: str = "small",
-    config: MunitConfig | None = None,
+    config: MethodConfig | None = None,
     training: TrainConfig = TrainConfig(),
     data: DataOptions = DataOptions(),
     semantic: SemanticOptions = SemanticOptions(),
@@ -129,8 +129,9 @@ def train(
         begun = resume and (folder / STATE_FILE).exists()  # a run may have been killed before its first state
         trainer.run(resume=begun, on_step=on_step, should_stop=should_stop, progress=progress)
     core.eval().cpu()
-    core.style_banks["a"] = encode_style_bank(core, "a", domain_a, training)
-    core.style_banks["b"] = encode_style_bank(core, "b", domain_b, training)
+    domains: dict[DomainKey, ImageDomain] = {"a": domain_a, "b": domain_b}
+    for _, key in core.directions:
+        core.style_banks[key] = encode_style_bank(core, key, domains[key], training)
     return save_method(core, folder / "checkpoint", facts)
 
 
@@ -177,7 +178,7 @@ def _centre_crop(image: Tensor, side: int) -> Tensor:
     return image[:, top : top + side, left : left + side]
 
 
-def _check_source(source: ImageDomain, settings: MunitConfig, semantic: SemanticOptions) -> None:
+def _check_source(source: ImageDomain, settings: MethodConfig, semantic: SemanticOptions) -> None:
     """Refuses, before there is a run folder, what would fail later.
 
     Raises:

@@ -72,10 +72,10 @@ class AveragedWeights:
 
 
 def translator_parameters(method: Method) -> dict[str, torch.nn.Parameter]:
-    """Gives the parameters, by their name in the method, that either translator uses."""
+    """Gives the parameters, by their name in the method, that its translators use."""
     used = {
         id(parameter)
-        for source, target in (("a", "b"), ("b", "a"))
-        for parameter in method.core.translator(source, target).parameters()  # type: ignore[arg-type]
+        for source, target in method.core.directions
+        for parameter in method.core.translator(source, target).parameters()
     }
     return {name: parameter for name, parameter in method.core.named_parameters() if id(parameter) in used}

@@ -72,7 +72,7 @@ def save_sample_grid(path: Path, method: Method, image_a: Tensor, image_b: Tenso
         image_b: N x C x H x W in [-1, 1].
         variants: rows of translations.
     """
-    translator = method.translator("a", "b")
+    translator = method.core.translator("a", "b")
     rows = [image_a]
     if translator.style_dim > 0:
         styles = PriorStyles(translator.style_dim).sample(1, variants, torch_generator(0, "samples"))
