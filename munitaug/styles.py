@@ -100,6 +100,8 @@ class MixtureStyles(StyleSource):
 
     def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
         """Gives n x k draws from the mixture."""
+        if n * k == 0:  # torch.multinomial refuses to draw nothing
+            return torch.zeros(n, k, self.noise.style_dim)
         component = torch.multinomial(self.chances, n * k, replacement=True, generator=generator).view(n, k)
         noise = self.noise.sample(n, k, generator)
         return self.means[component] + torch.einsum("nkij,nkj->nki", self.factors[component], noise)

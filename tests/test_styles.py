@@ -161,3 +161,10 @@ def test_a_missing_scikit_learn_is_said_with_the_remedy(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "sklearn.mixture", None)
     with pytest.raises(ImportError, match=r'pip install "munitaug\[benchmarks\]"'):
         MixtureStyles(BANK)
+
+
+@pytest.mark.parametrize("size", [(0, 3), (3, 0)])
+@pytest.mark.parametrize("name", ["prior", "bank", "mixture"])
+def test_no_image_or_no_variant_gives_no_code(name: str, size: tuple[int, int]) -> None:
+    source = style_source(name, 2, torch.randn(8, 2))
+    assert source.sample(*size, torch.Generator()).shape == (*size, 2)
