@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from munitaug.data.domain import ArrayDomain
 from munitaug.data.loader import UnpairedLoader
@@ -39,6 +40,15 @@ def tiny_pair(count: int = 2, channels: int = 3, side: int = 16, seed: int = 5) 
     generator = torch.Generator().manual_seed(seed)
     a, b = (torch.rand(count, channels, side, side, generator=generator) * 2 - 1 for _ in "ab")
     return Pair(a, b, torch.arange(count) % CLASSES, seed=seed)
+
+
+def tiny_classifier(channels: int) -> nn.Module:
+    """Gives a classifier of CLASSES classes with random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(channels, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES)
+        )
 
 
 def tiny_domain(name: str, seed: int, channels: int = 3, side: int = 16) -> ArrayDomain:

@@ -1,4 +1,4 @@
-"""What every method promises, on tiny configurations of each; a new method needs one line in ``CASES``."""
+"""What every method promises, on tiny configurations of each; a new method adds its own to ``cases.py``."""
 
 from __future__ import annotations
 
@@ -11,66 +11,39 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from munitaug.method import Method, OptimiserSettings
-from munitaug.methods import METHODS, Munit, SemanticConsistency
+from munitaug.checkpoint import load_method, save_method
+from munitaug.method import Method
+from munitaug.methods import METHODS, SemanticConsistency
 from munitaug.training import TrainConfig
-from munitaug.types import DomainKey
+from munitaug.translator import Translator
+from munitaug.types import BOTH_DIRECTIONS
+from tests.methods.cases import CASES, Case, MakeMethod
 from tests.oracles import trainable
-from tests.tiny import CLASSES, TINY, TINY_TRAINING, tiny_pair, tiny_trainer
+from tests.tiny import TINY_TRAINING, tiny_classifier, tiny_pair, tiny_trainer
 
-MakeMethod = Callable[[int, int], Method]
-"""(seed, channels) -> method."""
-NO_DECAY = replace(TINY, optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0))
 SIZES = [(17, 30), (16, 16), (28, 28), (33, 64)]
-DIRECTIONS: list[tuple[DomainKey, DomainKey]] = [("a", "b"), ("b", "a")]
-
-
-def tiny_classifier(channels: int) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(channels, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES)
-        )
-
-
-CASES: dict[str, MakeMethod] = {
-    "munit": lambda seed, channels: Munit(replace(NO_DECAY, channels=channels), seed=seed),
-    "munit-all-terms": lambda seed, channels: Munit(
-        replace(
-            NO_DECAY,
-            channels=channels,
-            spectral_norm=True,
-            gan_loss="nsgan",  # under "hinge" real and fake cancel in the last bias until a score passes the margin
-            weight_cycle=1.0,
-            weight_mode_seeking=0.1,
-            weight_r1=1.0,
-            detach_content=True,
-            discriminator_lr_scale=2.0,
-        ),
-        seed=seed,
-    ),
-    "semantic": lambda seed, channels: SemanticConsistency(
-        Munit(replace(NO_DECAY, channels=channels), seed=seed), tiny_classifier(channels)
-    ),
-}
 
 
 @pytest.fixture(params=CASES)
-def make(request: pytest.FixtureRequest) -> MakeMethod:
+def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-def without_effect(method: Method) -> set[str]:
-    """Gives the parameters whose gradient is zero by mathematics: biases that an instance norm takes off at once.
+@pytest.fixture
+def make(case: Case) -> MakeMethod:
+    return case.make
 
-    These are the biases of the content encoder's convolutions and of those before an AdaIN;
-    ``test_parameters_said_to_have_no_effect_have_none`` holds the claim against the networks.
-    """
-    encoder = [name for name in trainable(method) if ".content_encoder." in name and name.endswith(".bias")]
-    blocks = [name for name in trainable(method) if ".decoder.blocks." in name and name.endswith(".bias")]
-    return {*encoder, *blocks}
+
+def translators(method: Method) -> list[Translator]:
+    """Gives the translators of the method's directions."""
+    return [method.core.translator(*direction) for direction in method.core.directions]
+
+
+def some_styles(translator: Translator, count: int, variants: int) -> Tensor:
+    """Gives N x K x S random codes; S may be 0."""
+    return torch.randn(count, variants, translator.style_dim)
 
 
 def train(make: MakeMethod, folder: Path, seed: int = 0, steps: int = 1) -> Method:
@@ -79,7 +52,7 @@ def train(make: MakeMethod, folder: Path, seed: int = 0, steps: int = 1) -> Meth
 
 
 def test_every_registered_method_is_in_the_grid() -> None:
-    assert {case(0, 3).core.name for case in CASES.values()} == METHODS.keys()
+    assert {case.make(0, 3).core.name for case in CASES.values()} == METHODS.keys()
 
 
 def test_phases_cover_each_trainable_weight_exactly_once(make: MakeMethod) -> None:
@@ -102,25 +75,24 @@ def test_a_phase_gives_weighted_finite_scalars(make: MakeMethod) -> None:
             assert value.isfinite()
 
 
-def test_one_step_moves_every_weight_that_has_an_effect(make: MakeMethod, tmp_path: Path) -> None:
-    before = {name: value.detach().clone() for name, value in trainable(make(0, 3)).items()}
-    trained = train(make, tmp_path)
+def test_one_step_moves_every_weight_that_has_an_effect(case: Case, tmp_path: Path) -> None:
+    before = {name: value.detach().clone() for name, value in trainable(case.make(0, 3)).items()}
+    trained = train(case.make, tmp_path)
     still = {name for name, value in trainable(trained).items() if torch.equal(value, before[name])}
-    assert still <= without_effect(trained)
+    assert still <= case.without_effect(trained)
 
 
-def test_parameters_said_to_have_no_effect_have_none(make: MakeMethod) -> None:
-    method = make(0, 3)
-    core = method.core
-    dead = without_effect(method)
-    assert len(dead) == 2 * (3 + 2 + 2)  # per domain: three strided or edge units, a residual block, an AdaIN block
+def test_parameters_said_to_have_no_effect_have_none(case: Case) -> None:
+    method = case.make(0, 3).eval()
+    dead = case.without_effect(method)
     pair = tiny_pair()
-    before = [core.translator(*direction).translate(pair.a, torch.ones(2, 1, 3)) for direction in DIRECTIONS]
+    styles = [some_styles(translator, 2, 1) for translator in translators(method)]
+    before = [each.translate(pair.a, style) for each, style in zip(translators(method), styles, strict=True)]
     with torch.no_grad():
         for name, parameter in trainable(method).items():
             if name in dead:
                 parameter.add_(torch.randn(parameter.shape))
-    after = [core.translator(*direction).translate(pair.a, torch.ones(2, 1, 3)) for direction in DIRECTIONS]
+    after = [each.translate(pair.a, style) for each, style in zip(translators(method), styles, strict=True)]
     torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-3)
 
 
@@ -150,28 +122,35 @@ def test_training_leaves_the_global_generator_alone(make: MakeMethod, tmp_path: 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_a_translator_keeps_shape_and_range(make: MakeMethod, size: tuple[int, int], channels: int) -> None:
-    method = make(0, channels)
+    method = make(0, channels).eval()
     x = torch.rand(2, channels, *size) * 2 - 1
-    for direction in DIRECTIONS:
-        translator = method.translator(*direction)
-        out = translator.translate(x, torch.randn(2, 3, translator.style_dim))
+    for translator in translators(method):
+        out = translator.translate(x, some_styles(translator, 2, 3))
         assert out.shape == (2, 3, channels, *size)
         assert out.dtype == torch.float32
         assert out.isfinite().all()
         assert out.abs().max() <= 1
-        assert translator.encode_style(x).shape == (2, translator.style_dim)
+
+
+def test_a_translator_encodes_styles_or_names_the_methods_that_do(make: MakeMethod) -> None:
+    for translator in translators(make(0, 3).eval()):
+        if translator.style_dim > 0:
+            assert translator.encode_style(tiny_pair().b).shape == (2, translator.style_dim)
+        else:
+            with pytest.raises(ValueError, match="munit"):
+                translator.encode_style(tiny_pair().b)
 
 
 def test_a_translator_is_pure(make: MakeMethod) -> None:
-    method = make(0, 3)
-    translator = method.translator("a", "b")
-    x, style = tiny_pair().a, torch.randn(2, 2, 3)
+    method = make(0, 3).eval()
+    translator = translators(method)[0]
+    x, style = tiny_pair().a, some_styles(translator, 2, 2)
     kept_x, kept_style = x.clone(), style.clone()
     weights = {name: value.clone() for name, value in method.state_dict().items()}
     state = torch.get_rng_state()
     first = translator.translate(x, style)
     torch.rand(5)
-    second = translator.train(not translator.training).translate(x, style)
+    second = translator.translate(x, style)
     torch.set_rng_state(state)
     translator.translate(x, style)
     assert torch.equal(torch.get_rng_state(), state)
@@ -182,36 +161,61 @@ def test_a_translator_is_pure(make: MakeMethod) -> None:
 
 
 def test_an_image_is_translated_alike_in_any_batch(make: MakeMethod) -> None:
-    translator, x, style = make(0, 3).translator("a", "b"), tiny_pair(count=3).a, torch.randn(3, 2, 3)
+    translator, x = translators(make(0, 3).eval())[0], tiny_pair(count=3).a
+    style = some_styles(translator, 3, 2)
     together = translator.translate(x, style)
     alone = torch.cat([translator.translate(x[i : i + 1], style[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
 def test_styles_reach_the_image(make: MakeMethod) -> None:
-    out = make(0, 3).translator("a", "b").translate(tiny_pair().a, torch.tensor([[[-1.0, 0, 2], [2.0, 1, 0]]] * 2))
+    translator = translators(make(0, 3).eval())[0]
+    if translator.style_dim == 0:
+        return
+    style = torch.stack([torch.full((translator.style_dim,), -1.0), torch.linspace(2, 0, translator.style_dim)])
+    out = translator.translate(tiny_pair().a, style.expand(2, -1, -1))
     assert (out[:, 0] - out[:, 1]).abs().mean() > 1e-3
 
 
 def test_a_translator_shares_the_methods_weights(make: MakeMethod) -> None:
     method = make(0, 3)
     wanted = {id(parameter) for parameter in method.parameters()}
-    assert {id(parameter) for parameter in method.translator("a", "b").parameters()} < wanted
+    for translator in translators(method):
+        assert {id(parameter) for parameter in translator.parameters()} < wanted
 
 
 @pytest.mark.parametrize(
     "copy", [deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))], ids=["deepcopy", "pickle"]
 )
 def test_a_translator_survives_copying(make: MakeMethod, copy: Callable[[object], object]) -> None:
-    method = make(0, 3)
-    method.core.style_banks["b"] = torch.randn(4, 3)
+    method = make(0, 3).eval()
+    bank = torch.randn(4, translators(method)[0].style_dim)
+    method.core.style_banks["b"] = bank
     translator = method.translator("a", "b")
     twin = copy(translator)
     assert isinstance(twin, type(translator))
-    x, style = tiny_pair().a, torch.randn(2, 2, 3)
+    x, style = tiny_pair().a, some_styles(translator, 2, 2)
     assert torch.equal(twin.translate(x, style), translator.translate(x, style))
-    assert torch.equal(twin.style_bank, method.core.style_banks["b"])
+    assert torch.equal(twin.style_bank, bank)
     assert not {id(parameter) for parameter in twin.parameters()} & {id(parameter) for parameter in method.parameters()}
+
+
+def test_a_direction_that_is_not_there_is_refused(make: MakeMethod) -> None:
+    method = make(0, 3)
+    for source, target in BOTH_DIRECTIONS:
+        if (source, target) not in method.core.directions:
+            with pytest.raises(ValueError, match="a2b"):
+                method.translator(source, target)
+
+
+def test_a_checkpoint_gives_the_same_translations(make: MakeMethod, tmp_path: Path) -> None:
+    method = make(0, 3).eval()
+    again = load_method(save_method(method, tmp_path / "checkpoint"))
+    assert again.config == method.core.config
+    assert again.directions == method.core.directions
+    for first, second in zip(translators(method), translators(again), strict=True):
+        style = some_styles(first, 2, 2)
+        assert torch.equal(first.translate(tiny_pair().a, style), second.translate(tiny_pair().a, style))
 
 
 def test_a_method_survives_deepcopy(make: MakeMethod) -> None:
@@ -237,7 +241,7 @@ def semantic_pair_losses(method: Method) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("inner", [name for name in CASES if name != "semantic"])
 def test_semantic_consistency_adds_one_term_to_any_method(inner: str) -> None:
-    method = CASES[inner](0, 3)
+    method = CASES[inner].make(0, 3)
     wrapped = SemanticConsistency(method, tiny_classifier(3))
     assert [phase.name for phase in wrapped.phases()] == [phase.name for phase in method.phases()]
     assert [phase.modules for phase in wrapped.phases()] == [phase.modules for phase in method.phases()]

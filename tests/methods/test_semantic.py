@@ -15,8 +15,7 @@ from munitaug.method import Phase
 from munitaug.methods import Munit, SemanticConsistency
 from munitaug.random import torch_generator
 from munitaug.types import LabelMissingError, Pair
-from tests.methods.test_contract import tiny_classifier
-from tests.tiny import CLASSES, TINY, TINY_TRAINING, tiny_pair, tiny_trainer
+from tests.tiny import CLASSES, TINY, TINY_TRAINING, tiny_classifier, tiny_pair, tiny_trainer
 
 
 class ConstantLogits(nn.Module):

@@ -1,0 +1,73 @@
+"""Tiny configurations of every method for the contract grid; a new method adds its own here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from munitaug.method import Method, OptimiserSettings
+from munitaug.methods import Munit, SemanticConsistency
+from tests.oracles import trainable
+from tests.tiny import TINY, tiny_classifier
+
+MakeMethod = Callable[[int, int], Method]
+"""(seed, channels) -> method."""
+NO_DECAY = replace(TINY, optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0))
+
+
+def nothing(method: Method) -> set[str]:
+    """Gives no parameter: all have an effect."""
+    del method
+    return set()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One method in one configuration.
+
+    Args:
+        make: gives it, for (seed, channels).
+        without_effect: gives the names of parameters whose gradient is zero by mathematics, such as biases that an
+            instance norm takes off at once; the grid holds the claim against the networks.
+    """
+
+    make: MakeMethod
+    without_effect: Callable[[Method], set[str]] = nothing
+
+
+def biases_before_norms_of_munit(method: Method) -> set[str]:
+    """Gives the biases of the content encoder's convolutions and of those before an AdaIN."""
+    encoder = {name for name in trainable(method) if ".content_encoder." in name and name.endswith(".bias")}
+    blocks = {name for name in trainable(method) if ".decoder.blocks." in name and name.endswith(".bias")}
+    assert len(encoder | blocks) == 2 * (3 + 2 + 2)  # per domain: three units, a residual block, an AdaIN block
+    return encoder | blocks
+
+
+CASES: dict[str, Case] = {
+    "munit": Case(
+        lambda seed, channels: Munit(replace(NO_DECAY, channels=channels), seed=seed), biases_before_norms_of_munit
+    ),
+    "munit-all-terms": Case(
+        lambda seed, channels: Munit(
+            replace(
+                NO_DECAY,
+                channels=channels,
+                spectral_norm=True,
+                gan_loss="nsgan",  # under "hinge" real and fake cancel in the last bias until a score passes the margin
+                weight_cycle=1.0,
+                weight_mode_seeking=0.1,
+                weight_r1=1.0,
+                detach_content=True,
+                discriminator_lr_scale=2.0,
+            ),
+            seed=seed,
+        ),
+        biases_before_norms_of_munit,
+    ),
+    "semantic": Case(
+        lambda seed, channels: SemanticConsistency(
+            Munit(replace(NO_DECAY, channels=channels), seed=seed), tiny_classifier(channels)
+        ),
+        biases_before_norms_of_munit,
+    ),
+}
