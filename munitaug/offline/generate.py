@@ -1,23 +1,23 @@
 """Offline generation: K styled variants of every image of a domain, in one HDF5 file, stoppable at any moment.
 
-Floor 4: imports data, kernel, random, styles, translator, types and its own room.
+Floor 4: imports data, kernel, networks, random, styles, translator, types and its own room.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from munitaug.data.domain import ImageDomain
 from munitaug.data.hdf5 import ORIGINAL_VARIANT, Compression, Rows, empty_rows
 from munitaug.kernel import translate_images
+from munitaug.networks.modes import evaluation_mode
 from munitaug.offline.parts import PartsFolder
 from munitaug.offline.plan import Plan, make_plan
 from munitaug.random import torch_generator
@@ -96,7 +96,7 @@ def generate(
     parts.refuse_finished(overwrite)
     with parts.locked():
         if not parts.begin(overwrite):
-            with _evaluation_mode(translator):
+            with evaluation_mode(translator):
                 _make_missing_parts(parts, _PartMaker(translator, domain, styles, plan), should_stop, progress)
             parts.merge(should_stop)
         parts.remove()
@@ -180,14 +180,3 @@ class _PartMaker:
                 "--size 64"
             )
         return images
-
-
-@contextmanager
-def _evaluation_mode(translator: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in translator.modules()]
-    translator.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

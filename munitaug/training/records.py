@@ -14,6 +14,7 @@ from torch import Tensor
 from munitaug.files import replacing, write_text
 from munitaug.images import images_to_grid, model_to_uint8, tensor_to_pil
 from munitaug.method import Method
+from munitaug.networks.modes import evaluation_mode
 from munitaug.random import torch_generator
 from munitaug.styles import PriorStyles
 
@@ -78,7 +79,8 @@ def save_sample_grid(path: Path, method: Method, image_a: Tensor, image_b: Tenso
         styles = PriorStyles(translator.style_dim).sample(1, variants, torch_generator(0, "samples"))
     else:
         styles = torch.zeros(1, 1, 0)
-    translated = translator.translate(image_a, styles.expand(len(image_a), -1, -1).to(image_a.device))
+    with evaluation_mode(translator):  # batch norm would take the samples into its running statistics
+        translated = translator.translate(image_a, styles.expand(len(image_a), -1, -1).to(image_a.device))
     rows += list(translated.unbind(1))
     rows.append(image_b)
     cells = model_to_uint8(torch.cat(rows)).cpu()
