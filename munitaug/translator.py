@@ -6,12 +6,18 @@ Floor 2: imports types, images.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from munitaug.images import crop_padding, pad_to_multiple
 from munitaug.types import MIN_SIDE, Content
+
+NO_STYLES = (
+    "this method gives one translation per image and has no styles; for several variants or exemplars train a "
+    "multimodal method: munit or dritpp"
+)
 
 
 class Translator(nn.Module, ABC):
@@ -86,6 +92,52 @@ class Translator(nn.Module, ABC):
             raise ValueError(
                 f"styles must be {x.shape[0]} x K x {self.style_dim}, got {' x '.join(map(str, style.shape))}"
             )
+
+
+class ContentNetwork(Protocol):
+    """A generator in two halves, so that content can be kept: image -> features -> image."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Gives features of N x C x H x W images in [-1, 1]."""
+        ...
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Gives N x C x H x W images in [-1, 1], float32."""
+        ...
+
+
+class OneToOneTranslator(Translator):
+    """A generator without styles: every image has one translation, and style codes have no numbers.
+
+    Args:
+        generator: a module with ``encode`` and ``decode``.
+        channels: image channels.
+        size_multiple: that its image sides must be multiples of, in pixels.
+    """
+
+    def __init__(self, generator: nn.Module, channels: int, size_multiple: int) -> None:
+        super().__init__(channels, size_multiple, style_dim=0)
+        self.generator = generator
+
+    def encode_content(self, x: Tensor) -> Content:
+        """Gives the generator's inner features of x: N x C x H x W in [-1, 1]."""
+        return self._halves().encode(x)
+
+    def decode(self, content: Content, style: Tensor) -> Tensor:
+        """Gives N x C x H x W in [-1, 1]; style, N x 0, holds nothing."""
+        assert isinstance(content, Tensor)
+        return self._halves().decode(content)
+
+    def encode_style(self, y: Tensor) -> Tensor:
+        """Refuses: there are no styles.
+
+        Raises:
+            ValueError: always; the message names methods that have styles.
+        """
+        raise ValueError(NO_STYLES)
+
+    def _halves(self) -> ContentNetwork:
+        return cast(ContentNetwork, self.generator)
 
 
 def repeat_content(content: Content, variants: int) -> Content:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from munitaug.translator import Translator, repeat_content
+from munitaug.translator import OneToOneTranslator, Translator, repeat_content
 from munitaug.types import Content, split_direction
 
 
@@ -87,3 +87,25 @@ def test_a_direction_is_split_into_source_and_target() -> None:
     assert split_direction("b2a") == ("b", "a")
     with pytest.raises(ValueError, match='direction must be "a2b" or "b2a", got \'ab\''):
         split_direction("ab")
+
+
+class Halves(nn.Module):
+    """Halves the image, then takes the negative of what it sees."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x / 2
+
+    def decode(self, features: Tensor) -> Tensor:
+        return -features
+
+
+def test_a_one_to_one_translator_gives_the_same_image_for_every_variant() -> None:
+    translator = OneToOneTranslator(Halves(), channels=1, size_multiple=4)
+    x = torch.rand(2, 1, 17, 18)
+    out = translator.translate(x, torch.zeros(2, 3, 0))
+    assert torch.equal(out, (-x / 2).unsqueeze(1).expand(-1, 3, -1, -1, -1))
+
+
+def test_a_one_to_one_translator_names_methods_with_styles() -> None:
+    with pytest.raises(ValueError, match="munit or dritpp"):
+        OneToOneTranslator(Halves(), channels=1, size_multiple=4).encode_style(torch.rand(1, 1, 16, 16))
