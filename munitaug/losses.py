@@ -103,3 +103,28 @@ def mode_seeking_loss(image_1: Tensor, image_2: Tensor, style_1: Tensor, style_2
     image_distance = mean_absolute_difference(image_1, image_2)
     style_distance = mean_absolute_difference(style_1, style_2)
     return style_distance / (image_distance + 1e-5)
+
+
+def pairwise_distances(images: Tensor) -> Tensor:
+    """Gives the mean absolute difference of every two images, N (N - 1) / 2 numbers in [0, 2].
+
+    DistanceGAN section 3.1 (2017); the order is (0, 1), (0, 2), ..., (N - 2, N - 1).
+
+    Args:
+        images: N x C x H x W in [-1, 1].
+    """
+    flat = images.float().flatten(1)
+    first, second = torch.triu_indices(len(flat), len(flat), offset=1, device=flat.device)
+    return (flat[first] - flat[second]).abs().mean(dim=1)
+
+
+def half_distances(images: Tensor) -> Tensor:
+    """Gives the mean absolute difference between the upper and the lower half of each image, N numbers in [0, 2].
+
+    DistanceGAN section 3.2 (2017), the self-distance. Of an odd height the middle row belongs to neither half.
+
+    Args:
+        images: N x C x H x W in [-1, 1], H >= 2.
+    """
+    half = images.shape[2] // 2
+    return (images[:, :, :half].float() - images[:, :, -half:].float()).abs().mean(dim=(1, 2, 3))

@@ -30,7 +30,7 @@ def initialise_weights(module: nn.Module, kind: Initialisation, generator: torch
         generator: source of randomness, on the CPU.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             weight = _stored_weight(layer)
             fan_in = weight[0].numel()
             deviation = (2.0 / fan_in) ** 0.5 if kind == "kaiming" else GAUSSIAN_DEVIATION

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from munitaug.method import Method, OptimiserSettings
-from munitaug.methods import Munit, SemanticConsistency
+from munitaug.methods import DistanceGan, DistanceGanConfig, Munit, SemanticConsistency
 from tests.oracles import trainable
 from tests.tiny import TINY, tiny_classifier
 
@@ -43,7 +43,28 @@ def biases_before_norms_of_munit(method: Method) -> set[str]:
     return encoder | blocks
 
 
+TINY_DISTANCE = DistanceGanConfig(
+    width=4,
+    discriminator_width=4,
+    n_discriminator_layers=2,
+    statistics_images=4,
+    optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0),
+)
+
 CASES: dict[str, Case] = {
+    "distancegan": Case(
+        lambda seed, channels: DistanceGan(replace(TINY_DISTANCE, channels=channels), seed=seed),
+    ),
+    "distancegan-all-terms": Case(
+        lambda seed, channels: DistanceGan(
+            replace(TINY_DISTANCE, channels=channels, distance="self", weight_cycle=1.0, weight_identity=1.0), seed=seed
+        ),
+    ),
+    "distancegan-one-sided": Case(
+        lambda seed, channels: DistanceGan(
+            replace(TINY_DISTANCE, channels=channels, one_sided=True, normalised=False), seed=seed
+        ),
+    ),
     "munit": Case(
         lambda seed, channels: Munit(replace(NO_DECAY, channels=channels), seed=seed), biases_before_norms_of_munit
     ),
