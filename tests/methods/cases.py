@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from munitaug.method import Method, OptimiserSettings
-from munitaug.methods import DistanceGan, DistanceGanConfig, Munit, SemanticConsistency
+from munitaug.methods import DistanceGan, DistanceGanConfig, GcGan, GcGanConfig, Munit, SemanticConsistency
 from tests.oracles import trainable
 from tests.tiny import TINY, tiny_classifier
 
@@ -50,6 +50,9 @@ TINY_DISTANCE = DistanceGanConfig(
     statistics_images=4,
     optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0),
 )
+TINY_GEOMETRY = GcGanConfig(
+    width=4, discriminator_width=4, n_discriminator_layers=2, optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0)
+)
 
 CASES: dict[str, Case] = {
     "distancegan": Case(
@@ -64,6 +67,23 @@ CASES: dict[str, Case] = {
         lambda seed, channels: DistanceGan(
             replace(TINY_DISTANCE, channels=channels, one_sided=True, normalised=False), seed=seed
         ),
+    ),
+    "gcgan": Case(lambda seed, channels: GcGan(replace(TINY_GEOMETRY, channels=channels), seed=seed)),
+    "gcgan-all-terms": Case(
+        lambda seed, channels: GcGan(
+            replace(
+                TINY_GEOMETRY,
+                channels=channels,
+                geometry="flip",
+                weight_identity=1.0,
+                weight_cycle=1.0,
+                weight_distance=1.0,
+            ),
+            seed=seed,
+        )
+    ),
+    "gcgan-one-sided": Case(
+        lambda seed, channels: GcGan(replace(TINY_GEOMETRY, channels=channels, one_sided=True), seed=seed)
     ),
     "munit": Case(
         lambda seed, channels: Munit(replace(NO_DECAY, channels=channels), seed=seed), biases_before_norms_of_munit
