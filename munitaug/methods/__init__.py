@@ -8,8 +8,9 @@ from munitaug.methods.distancegan import DistanceGan, DistanceGanConfig
 from munitaug.methods.gcgan import GcGan, GcGanConfig
 from munitaug.methods.munit import Munit, MunitConfig
 from munitaug.methods.semantic import SemanticConsistency
+from munitaug.methods.transgaga import TransGaga, TransGagaConfig
 
-METHODS: dict[str, MethodClass] = {"munit": Munit, "distancegan": DistanceGan, "gcgan": GcGan}
+METHODS: dict[str, MethodClass] = {"munit": Munit, "distancegan": DistanceGan, "gcgan": GcGan, "transgaga": TransGaga}
 """Method classes by the name that the CLI, checkpoints and config files use."""
 
 __all__ = [
@@ -21,4 +22,6 @@ __all__ = [
     "Munit",
     "MunitConfig",
     "SemanticConsistency",
+    "TransGaga",
+    "TransGagaConfig",
 ]

@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from munitaug.method import Method, OptimiserSettings
-from munitaug.methods import DistanceGan, DistanceGanConfig, GcGan, GcGanConfig, Munit, SemanticConsistency
+from munitaug.methods import (
+    DistanceGan,
+    DistanceGanConfig,
+    GcGan,
+    GcGanConfig,
+    Munit,
+    SemanticConsistency,
+    TransGaga,
+    TransGagaConfig,
+)
 from tests.oracles import trainable
 from tests.tiny import TINY, tiny_classifier
 
@@ -53,6 +62,31 @@ TINY_DISTANCE = DistanceGanConfig(
 TINY_GEOMETRY = GcGanConfig(
     width=4, discriminator_width=4, n_discriminator_layers=2, optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0)
 )
+TINY_LANDMARKS = TransGagaConfig(
+    width=4,
+    n_residual=1,
+    landmarks=3,
+    landmark_deviation=0.1,
+    appearance_dim=3,
+    mlp_width=8,
+    edge_kernel=3,
+    upsample_kernel=3,
+    pca_dim=4,
+    mapper_width=8,
+    discriminator_width=4,
+    n_discriminator_layers=2,
+    n_scales=2,
+    appearance_features="random",
+    warm_up_steps=0,
+    optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0),
+)
+
+
+def biases_before_norms_of_transgaga(method: Method) -> set[str]:
+    """Gives the biases of convolutions before an instance norm or an AdaIN."""
+    parts = (".down.", ".inner.", ".up.", ".geometry_encoder.", ".decoder.blocks.")
+    return {name for name in trainable(method) if name.endswith(".bias") and any(part in name for part in parts)}
+
 
 CASES: dict[str, Case] = {
     "distancegan": Case(
@@ -104,6 +138,10 @@ CASES: dict[str, Case] = {
             seed=seed,
         ),
         biases_before_norms_of_munit,
+    ),
+    "transgaga": Case(
+        lambda seed, channels: TransGaga(replace(TINY_LANDMARKS, channels=channels), seed=seed),
+        biases_before_norms_of_transgaga,
     ),
     "semantic": Case(
         lambda seed, channels: SemanticConsistency(

@@ -1,0 +1,147 @@
+"""TransGaGa: the PCA of positions against numpy, stages, the divergence in closed form, presets and refusals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from munitaug.methods import TransGaga, TransGagaConfig
+from munitaug.methods.transgaga import PositionCode, TransGagaTranslator, bump_maps, divergence_from_normal
+from tests.methods.cases import TINY_LANDMARKS
+from tests.tiny import tiny_pair
+
+
+def fitted(positions: torch.Tensor, size: int) -> PositionCode:
+    code = PositionCode(positions.shape[1], size)
+    code.follow(positions, momentum=0.0)
+    code.fit()
+    return code
+
+
+def test_position_codes_are_a_whitened_pca() -> None:
+    positions = torch.rand(200, 3, 2) * torch.tensor([0.1, 0.4])
+    code = fitted(positions, size=4)
+    flat = positions.flatten(1).double().numpy()
+    values = np.linalg.eigvalsh(np.cov(flat.T, bias=True))[::-1]
+    np.testing.assert_allclose(code.scale.double().numpy() ** 2, values[:4], rtol=1e-3)
+    codes = code.encode(positions)
+    torch.testing.assert_close(codes.mean(dim=0), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(codes.T @ codes / 200, torch.eye(4), atol=2e-2, rtol=0)
+
+
+def test_a_code_of_all_axes_loses_nothing() -> None:
+    positions = torch.rand(50, 3, 2)
+    code = fitted(positions, size=6)
+    torch.testing.assert_close(code.decode(code.encode(positions)), positions, atol=1e-4, rtol=1e-3)
+
+
+def test_few_axes_take_off_the_noise_of_single_landmarks() -> None:
+    movement = torch.randn(500, 1, 1) * torch.ones(1, 4, 2) * 0.1
+    noisy = 0.5 + movement + 0.005 * torch.randn(500, 4, 2)
+    code = fitted(noisy, size=1)
+    clean = code.decode(code.encode(noisy))
+    assert (clean - 0.5 - movement).abs().mean() < 0.6 * (noisy - 0.5 - movement).abs().mean()
+
+
+def test_divergence_of_the_normal_itself_is_0_and_of_another_in_closed_form() -> None:
+    assert divergence_from_normal(torch.zeros(2, 3), torch.zeros(2, 3)).item() == 0.0
+    by_hand = 0.5 * (0.3**2 + math.exp(0.4) - 1 - 0.4) + 0.5 * (1.0 + math.exp(-1.0) - 1 + 1.0)
+    divergence = divergence_from_normal(torch.tensor([[0.3, 1.0]]), torch.tensor([[0.4, -1.0]]))
+    assert divergence.item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def term_names(method: TransGaga) -> set[str]:
+    (generator,) = [phase for phase in method.phases() if phase.name == "generator"]
+    return set(generator.loss(tiny_pair()))
+
+
+def test_nothing_is_carried_over_before_the_warm_up_is_over() -> None:
+    method = TransGaga(replace(TINY_LANDMARKS, warm_up_steps=2))
+    own = {f"{name}_{key}" for name in ("image", "kl", "separation", "concentration") for key in "ab"}
+    assert term_names(method) == own
+    axes = method.positions["a"].get_buffer("axes").clone()
+    assert term_names(method) == own
+    assert not torch.equal(method.positions["a"].get_buffer("axes"), axes)  # fitted at the end of the warm-up
+    fixed = method.positions["a"].get_buffer("axes").clone()
+    assert term_names(method) > own
+    assert torch.equal(method.positions["a"].get_buffer("axes"), fixed)
+
+
+def test_evaluation_does_not_count_steps() -> None:
+    method = TransGaga(TINY_LANDMARKS).eval()
+    term_names(method)
+    assert method.finished_steps.item() == 0
+
+
+def test_preparing_fits_the_axes_to_both_domains() -> None:
+    method = TransGaga(TINY_LANDMARKS)
+    before = method.positions["a"].get_buffer("axes").clone()
+    method.prepare(iter([tiny_pair(count=8, seed=1), tiny_pair(count=8, seed=2)]))
+    assert not torch.equal(method.positions["a"].get_buffer("axes"), before)
+    axes = method.positions["b"].get_buffer("axes")
+    torch.testing.assert_close(axes @ axes.T, torch.eye(4), atol=1e-5, rtol=0)
+
+
+def test_geometry_can_be_interpolated_and_decoded() -> None:
+    translator = TransGaga(TINY_LANDMARKS).eval().translator("a", "b")
+    assert isinstance(translator, TransGagaTranslator)
+    x = tiny_pair().a
+    positions = translator.landmarks(x)
+    assert positions.shape == (2, 3, 2)
+    middle = bump_maps((0.5 * positions[:1] + 0.5 * positions[1:]), 16, 16, translator.landmark_deviation)
+    assert translator.decode(middle, torch.zeros(1, 3)).shape == (1, 3, 16, 16)
+    content = translator.encode_content(x)
+    assert isinstance(content, torch.Tensor)
+    torch.testing.assert_close(bump_maps(positions, 16, 16, 0.1), content)
+
+
+def test_an_images_own_appearance_can_be_carried_over() -> None:
+    translator = TransGaga(TINY_LANDMARKS).eval().translator("a", "b")
+    assert isinstance(translator, TransGagaTranslator)
+    codes = translator.carried_style(tiny_pair(side=18).a)
+    assert codes.shape == (2, 3)
+    assert not torch.equal(codes[0], codes[1])
+
+
+def test_given_features_are_needed_and_used() -> None:
+    config = replace(TINY_LANDMARKS, appearance_features="given")
+    with pytest.raises(ValueError, match=r'needs a feature network.*"random"'):
+        TransGaga(config).phases()
+    with_features = TransGaga(config, features=nn.Conv2d(3, 2, 1).requires_grad_(False))
+    assert "appearance_a2b" in term_names(with_features)
+    assert not any(name.startswith("_features") for name in with_features.state_dict())
+    assert TransGaga(replace(config, weight_appearance=0.0)).phases()
+
+
+def test_the_paper_preset_has_30_landmarks_and_needs_vgg() -> None:
+    config = TransGagaConfig.preset("paper")
+    assert config.landmarks == 30
+    assert config.appearance_features == "given"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": 5}, "channels must be 1 to 4"),
+        ({"landmarks": 1}, "landmarks must be at least 2"),
+        ({"pca_dim": 7}, r"pca_dim must be at most twice the landmarks \(6\)"),
+        ({"weight_cycle": -1.0}, "weight_cycle must be >= 0"),
+        ({"landmark_deviation": 0.0}, "landmark_deviation must be > 0"),
+        ({"edge_kernel": 4}, "edge_kernel must be odd"),
+        ({"appearance_features": "vgg"}, "appearance_features must be"),
+        ({"warm_up_steps": -1}, "warm_up_steps must be at least 0"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(TINY_LANDMARKS, **changes)  # type: ignore[arg-type]
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(ValueError, match="preset must be one of"):
+        TransGagaConfig.preset("huge")
