@@ -38,7 +38,7 @@ def evaluate_conditions(
     scorer: Scorer,
     *,
     conditions: Sequence[Condition] = CONDITIONS,
-    seeds: int = 3,
+    seeds: int | Sequence[int] = 3,
     finished: Sequence[Row] = (),
     processes: int | None = None,
     progress: bool = True,
@@ -50,7 +50,7 @@ def evaluate_conditions(
         bench: data, translator, settings.
         scorer: the labelled target test set; used for nothing but the final accuracy.
         conditions: which to run.
-        seeds: run seeds 0 .. seeds - 1.
+        seeds: a number of seeds, for 0 .. seeds - 1, or the seeds themselves.
         finished: rows of an earlier run; they are kept, and their cells are not run again.
         processes: that run chains side by side, each with its share of the cores; None is one per core.
         progress: show progress bars.
@@ -61,7 +61,7 @@ def evaluate_conditions(
     """
     check_conditions(bench, conditions, seeds)
     rows = list(finished)
-    jobs = _jobs(conditions, seeds, {(row["condition"], row["seed"]) for row in rows})
+    jobs = _jobs(conditions, list_seeds(seeds), {(row["condition"], row["seed"]) for row in rows})
     bar = tqdm(total=len(jobs), desc="evaluate", unit="chain", disable=not progress)
     with bar:
         for new_rows in _results(bench, scorer, jobs, processes or os.cpu_count() or 1):
@@ -98,14 +98,28 @@ def load_rows(path: Path) -> list[Row]:
         raise ValueError(f"{path} is not a list of results ({error}); move it away or choose another --out") from error
 
 
-def check_conditions(bench: Bench, conditions: Sequence[Condition], seeds: int) -> None:
+def list_seeds(seeds: int | Sequence[int]) -> list[int]:
+    """Gives the seeds of "so many" or of a list.
+
+    Raises:
+        ValueError: there is none, or one is negative or given twice.
+    """
+    if isinstance(seeds, int):
+        if seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {seeds}")
+        return list(range(seeds))
+    if not seeds or min(seeds) < 0 or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds must be different numbers of at least 0, got {list(seeds)}")
+    return list(seeds)
+
+
+def check_conditions(bench: Bench, conditions: Sequence[Condition], seeds: int | Sequence[int]) -> None:
     """Checks that every condition can be run.
 
     Raises:
         ValueError: unknown condition, no seed, or something that a condition needs is missing.
     """
-    if seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {seeds}")
+    list_seeds(seeds)
     for condition in conditions:
         if condition not in CONDITIONS:
             raise ValueError(f"condition must be one of {', '.join(CONDITIONS)}, got {condition!r}")
@@ -114,10 +128,10 @@ def check_conditions(bench: Bench, conditions: Sequence[Condition], seeds: int) 
             raise ValueError(f"condition {condition!r} needs {missing}")
 
 
-def _jobs(conditions: Sequence[Condition], seeds: int, finished: set[tuple[str, int]]) -> list[_Job]:
+def _jobs(conditions: Sequence[Condition], seeds: Sequence[int], finished: set[tuple[str, int]]) -> list[_Job]:
     jobs = []
     for chain in CHAINS:
-        for seed in range(seeds):
+        for seed in seeds:
             wanted = tuple(c for c in chain if c in conditions and (c, seed) not in finished)
             if wanted:
                 jobs.append(_Job(chain[: chain.index(wanted[-1]) + 1], wanted, seed))

@@ -42,7 +42,7 @@ def evaluate(
     checkpoint: str | Path | None = None,
     test: str | ImageDomain | None = None,
     conditions: Sequence[Condition] | None = None,
-    seeds: int = 3,
+    seeds: int | Sequence[int] = 3,
     fit: FitSettings = FitSettings(),
     data: DataOptions = DataOptions(),
     processes: int | None = None,
@@ -60,7 +60,7 @@ def evaluate(
         checkpoint: a trained translator, for "munit" and "adapt".
         test: labelled target test images; None takes the ``test`` split of a named target.
         conditions: which to run; None runs all for which everything needed is there.
-        seeds: run seeds 0 .. seeds - 1.
+        seeds: a number of seeds, for 0 .. seeds - 1, or the seeds themselves.
         fit: how classifiers are trained, equal for all conditions.
         data: how specs are opened.
         processes: chains run side by side; None is one per core.

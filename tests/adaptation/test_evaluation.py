@@ -130,3 +130,14 @@ def test_a_file_that_holds_no_rows_is_refused(tmp_path: Path, text: str) -> None
 def test_unknown_conditions_of_a_file_sort_last() -> None:
     rows = [Row(condition=name, seed=0, accuracy=1.0) for name in ("other", "oracle", "source")]
     assert [row["condition"] for row in evaluation.sort_rows(rows)] == ["source", "oracle", "other"]
+
+
+def test_seeds_may_be_named(bench: Bench, rows: list[Row]) -> None:
+    only = run(bench, seeds=[1], conditions=["classic"])
+    assert only == [row for row in rows if (row["condition"], row["seed"]) == ("classic", 1)]
+
+
+@pytest.mark.parametrize("seeds", [[], [-1], [2, 2]])
+def test_seeds_that_cannot_be_are_refused(bench: Bench, seeds: list[int]) -> None:
+    with pytest.raises(ValueError, match="seeds must be different numbers"):
+        run(bench, seeds=seeds)
