@@ -2,7 +2,7 @@
 
 Random prior styles can be unrealistic, and exemplars lack variety; the mixture is to give both.
 
-Floor 2: imports torch; scikit-learn only where a mixture is fitted.
+Floor 2: imports images, translator and types; scikit-learn only where a mixture is fitted.
 """
 
 from __future__ import annotations
@@ -13,8 +13,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from munitaug.images import images_to_model, match_channels
+from munitaug.translator import Translator
+from munitaug.types import UNLABELLED
+
 StyleName = Literal["prior", "bank", "mixture"]
 STYLE_NAMES: tuple[StyleName, ...] = ("prior", "bank", "mixture")
+SMALL_LENGTH = 1e-12
+SMALL_SINE = 1e-4
 
 
 class StyleSource(ABC):
@@ -125,6 +131,127 @@ class FixedStyles(StyleSource):
         return self.codes[torch.randint(len(self.codes), (n, k), generator=generator)]
 
 
+class ClassBankStyles(StyleSource):
+    """Codes of real target images, drawn for each image from those of its own class.
+
+    So a seven gets the stroke of sevens. Classes come from labelled target images, or from what a classifier
+    predicts for unlabelled ones; labels of target test images do not belong here.
+
+    Args:
+        codes: M x style_dim codes, M >= 1.
+        labels: M int64 classes >= 0 of the images the codes are of.
+        truncation: pulls every code towards the mean of its class by this factor, 0 < factor <= 1; None is 1.
+
+    Raises:
+        ValueError: there is no code, labels do not fit, or truncation is outside its range.
+    """
+
+    def __init__(self, codes: Tensor, labels: Tensor, truncation: float | None = None) -> None:
+        bank = _check_bank(codes)
+        if labels.shape != (len(bank),) or labels.is_floating_point() or bool((labels < 0).any()):
+            raise ValueError(
+                f"labels must be {len(bank)} classes of at least 0, one for each code, got {tuple(labels.shape)} of "
+                f"{labels.dtype}; leave unlabelled images out"
+            )
+        self.labels = labels.detach().cpu().long()
+        self.codes = bank.clone()
+        for label in self.labels.unique():
+            own = self.labels == label
+            self.codes[own] = _pull_to_mean(bank[own], truncation)
+
+    def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
+        """Gives n x k codes of any class, for images whose class is not known."""
+        return self.codes[torch.randint(len(self.codes), (n, k), generator=generator)]
+
+    def sample_for(self, labels: Tensor, k: int, generator: torch.Generator) -> Tensor:
+        """Gives n x k x style_dim codes, each of its image's class; -1 (unlabelled) draws from all.
+
+        Args:
+            labels: n int64 classes.
+            k: codes for each.
+            generator: source of randomness.
+
+        Raises:
+            ValueError: a class has no code.
+        """
+        known = set(self.labels.tolist())
+        missing = sorted(set(labels.tolist()) - known - {UNLABELLED})
+        if missing:
+            raise ValueError(
+                f"there is no code of class {', '.join(map(str, missing))}, only of "
+                f"{', '.join(map(str, sorted(known)))}; encode target images of every class"
+            )
+        chances = torch.rand(len(labels), k, generator=generator, dtype=torch.float64)
+        places = torch.empty(len(labels), k, dtype=torch.int64)
+        for row, label in enumerate(labels.tolist()):
+            own = torch.arange(len(self.labels)) if label == UNLABELLED else torch.nonzero(self.labels == label)[:, 0]
+            places[row] = own[(chances[row] * len(own)).long()]
+        return self.codes[places]
+
+
+def encode_styles(translator: Translator, images: Tensor, batch_size: int = 64) -> Tensor:
+    """Gives M x style_dim codes of target images, on the CPU: a bank for BankStyles or ClassBankStyles.
+
+    Args:
+        translator: has a style encoder.
+        images: M x C x H x W, uint8 in [0, 255] or floating in [0, 1], sides from 16 px up; grey or RGB as needed.
+        batch_size: images encoded at once.
+
+    Raises:
+        TypeError: dtype is neither uint8 nor floating.
+        ValueError: the translator has no styles, or channels that it cannot take.
+    """
+    device = translator.style_bank.device
+    codes = []
+    with torch.no_grad():
+        for part in images.split(batch_size):
+            model_images = match_channels(images_to_model(part.to(device)), translator.channels)
+            codes.append(translator.encode_style(model_images).float().cpu())
+    return torch.cat(codes) if codes else torch.zeros(0, translator.style_dim)
+
+
+def interpolate_styles(
+    start: Tensor, end: Tensor, weight: float | Tensor, kind: Literal["spherical", "linear"] = "spherical"
+) -> Tensor:
+    """Gives codes on the way from one style to another; weight 0 is the start, 1 the end.
+
+    Spherical (Shoemake 1985) keeps the length that normal codes have, which the straight way between two of them does
+    not: halfway between two random directions it is too short by about the root of 2, where the prior has next to
+    nothing. Codes of different length change theirs evenly; codes on one line, or of no length, go straight. Linear
+    suits codes of real images.
+
+    Args:
+        start: ... x style_dim.
+        end: ... x style_dim, broadcast with start.
+        weight: a number, or a tensor broadcast with the leading sizes.
+        kind: "spherical" or "linear".
+
+    Returns:
+        ... x style_dim, float32.
+
+    Raises:
+        ValueError: unknown kind.
+    """
+    start, end = torch.broadcast_tensors(start.float(), end.float())
+    share = torch.as_tensor(weight, dtype=torch.float32, device=start.device).unsqueeze(-1)
+    straight = (1.0 - share) * start + share * end
+    if kind == "linear":
+        return straight
+    if kind != "spherical":
+        raise ValueError(f'kind must be "spherical" or "linear", got {kind!r}')
+    lengths = start.norm(dim=-1, keepdim=True), end.norm(dim=-1, keepdim=True)
+    cosine = (start * end).sum(dim=-1, keepdim=True) / (lengths[0] * lengths[1]).clamp_min(SMALL_LENGTH)
+    angle = torch.acos(cosine.clamp(-1.0, 1.0))
+    sine = torch.sin(angle)
+    turned = (torch.sin((1.0 - share) * angle) * start / lengths[0].clamp_min(SMALL_LENGTH)) + (
+        torch.sin(share * angle) * end / lengths[1].clamp_min(SMALL_LENGTH)
+    )
+    length = (1.0 - share) * lengths[0] + share * lengths[1]
+    spherical = length * turned / sine.clamp_min(SMALL_LENGTH)
+    has_way = (sine > SMALL_SINE) & (lengths[0] > SMALL_LENGTH) & (lengths[1] > SMALL_LENGTH)
+    return torch.where(has_way, spherical, straight)
+
+
 def style_source(name: str, style_dim: int, bank: Tensor | None = None, truncation: float | None = None) -> StyleSource:
     """Gives a style source by name.
 
@@ -144,6 +271,8 @@ def style_source(name: str, style_dim: int, bank: Tensor | None = None, truncati
         return BankStyles(codes, truncation)
     if name == "mixture":
         return MixtureStyles(codes, truncation=truncation)
+    if name == "exemplar":
+        raise ValueError('style="exemplar" has no images here; give the exemplar images themselves as style')
     raise ValueError(f"style must be one of {', '.join(STYLE_NAMES)} (or exemplar images), got {name!r}")
 
 

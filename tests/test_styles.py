@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from munitaug.styles import BankStyles, FixedStyles, MixtureStyles, PriorStyles, StyleSource, style_source
+from munitaug.methods import Munit
+from munitaug.styles import (
+    BankStyles,
+    ClassBankStyles,
+    FixedStyles,
+    MixtureStyles,
+    PriorStyles,
+    StyleSource,
+    encode_styles,
+    interpolate_styles,
+    style_source,
+)
+from tests.tiny import TINY
 
 BANK = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [-6.0, 7.0]])
 
@@ -168,3 +183,96 @@ def test_a_missing_scikit_learn_is_said_with_the_remedy(monkeypatch: pytest.Monk
 def test_no_image_or_no_variant_gives_no_code(name: str, size: tuple[int, int]) -> None:
     source = style_source(name, 2, torch.randn(8, 2))
     assert source.sample(*size, torch.Generator()).shape == (*size, 2)
+
+
+class TestInterpolation:
+    def test_between_right_angles_goes_along_the_circle(self) -> None:
+        start, end = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+        for weight in (0.0, 0.25, 0.5, 1.0):
+            angle = weight * math.pi / 2
+            expected = torch.tensor([math.cos(angle), math.sin(angle)])
+            torch.testing.assert_close(interpolate_styles(start, end, weight), expected, atol=1e-6, rtol=0)
+
+    def test_lengths_change_evenly(self) -> None:
+        start, end = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 4.0])
+        middle = interpolate_styles(start, end, 0.5)
+        assert middle.norm().item() == pytest.approx(3.0)
+        assert (middle / middle.norm()).tolist() == pytest.approx([math.sqrt(0.5)] * 2)
+
+    def test_the_straight_way_between_random_codes_is_too_short(self) -> None:
+        start, end = torch.randn(2, 500, 64, generator=torch.Generator().manual_seed(0))
+        spherical = interpolate_styles(start, end, 0.5).norm(dim=1).mean().item()
+        straight = interpolate_styles(start, end, 0.5, "linear").norm(dim=1).mean().item()
+        assert spherical == pytest.approx(8.0, rel=0.02)
+        assert straight == pytest.approx(8.0 / math.sqrt(2), rel=0.03)
+
+    @pytest.mark.parametrize("end", [[2.0, 0.0], [-1.0, 0.0], [0.0, 0.0]], ids=["parallel", "opposite", "zero"])
+    def test_codes_without_an_arc_between_them_go_straight(self, end: list[float]) -> None:
+        start, stop = torch.tensor([1.0, 0.0]), torch.tensor(end)
+        middle = interpolate_styles(start, stop, 0.5)
+        assert middle.isfinite().all()
+        torch.testing.assert_close(middle, (start + stop) / 2)
+
+    @pytest.mark.parametrize("kind", ["spherical", "linear"])
+    def test_many_at_once_are_those_one_by_one(self, kind: Literal["spherical", "linear"]) -> None:
+        start, end, weight = torch.randn(4, 3), torch.randn(4, 3), torch.rand(4)
+        together = interpolate_styles(start, end, weight, kind)
+        alone = [interpolate_styles(start[i], end[i], weight[i].item(), kind) for i in range(4)]
+        torch.testing.assert_close(together, torch.stack(alone))
+        torch.testing.assert_close(interpolate_styles(start, end, 0.0, kind), start)
+        torch.testing.assert_close(interpolate_styles(start, end, 1.0, kind), end)
+
+    def test_an_unknown_way_is_refused(self) -> None:
+        with pytest.raises(ValueError, match='kind must be "spherical" or "linear"'):
+            interpolate_styles(torch.ones(2), torch.ones(2), 0.5, "cubic")  # type: ignore[arg-type]
+
+
+class TestClassBank:
+    codes = torch.tensor([[0.0], [1.0], [10.0], [11.0], [12.0]])
+    labels = torch.tensor([0, 0, 1, 1, 1])
+
+    def test_every_image_gets_codes_of_its_class(self) -> None:
+        source = ClassBankStyles(self.codes, self.labels)
+        drawn = source.sample_for(torch.tensor([1, 0, 1]), 200, torch.Generator().manual_seed(0)).squeeze(2)
+        assert set(drawn[0].tolist()) == set(drawn[2].tolist()) == {10.0, 11.0, 12.0}
+        assert set(drawn[1].tolist()) == {0.0, 1.0}
+        assert not torch.equal(drawn[0], drawn[2])
+        counts = [int((drawn[0] == code).sum()) for code in (10.0, 11.0, 12.0)]
+        assert min(counts) > 40  # equal chances: 67 each
+
+    def test_unlabelled_images_get_codes_of_all(self) -> None:
+        source = ClassBankStyles(self.codes, self.labels)
+        drawn = source.sample_for(torch.tensor([-1]), 200, torch.Generator().manual_seed(0))
+        assert set(drawn.flatten().tolist()) == set(self.codes.flatten().tolist())
+        assert set(source.sample(2, 100, torch.Generator().manual_seed(0)).flatten().tolist()) == set(
+            self.codes.flatten().tolist()
+        )
+
+    def test_truncation_pulls_to_the_mean_of_the_class(self) -> None:
+        source = ClassBankStyles(self.codes, self.labels, truncation=0.5)
+        assert source.codes.flatten().tolist() == [0.25, 0.75, 10.5, 11.0, 11.5]
+
+    def test_a_class_without_codes_is_named(self) -> None:
+        with pytest.raises(ValueError, match="no code of class 2, 7, only of 0, 1"):
+            ClassBankStyles(self.codes, self.labels).sample_for(torch.tensor([0, 7, 2]), 1, torch.Generator())
+
+    @pytest.mark.parametrize("labels", [torch.tensor([0, 1]), torch.zeros(5), torch.tensor([0, 0, 1, -1, 1])])
+    def test_labels_that_do_not_fit_are_refused(self, labels: Tensor) -> None:
+        with pytest.raises(ValueError, match="labels must be 5 classes"):
+            ClassBankStyles(self.codes, labels)
+
+
+def test_codes_of_images_are_those_of_the_style_encoder() -> None:
+    translator = Munit(TINY).eval().translator("a", "b")
+    images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
+    codes = encode_styles(translator, images, batch_size=2)
+    torch.testing.assert_close(codes, translator.encode_style(images.float() / 127.5 - 1.0), atol=1e-5, rtol=1e-4)
+    assert not codes.requires_grad
+    grey = encode_styles(translator, images[:, :1])
+    torch.testing.assert_close(grey, encode_styles(translator, images[:, :1].expand(-1, 3, -1, -1)))
+    assert encode_styles(translator, images[:0]).shape == (0, TINY.style_dim)
+
+
+def test_exemplars_by_name_are_asked_for() -> None:
+    with pytest.raises(ValueError, match="give the exemplar images themselves"):
+        style_source("exemplar", 2)
