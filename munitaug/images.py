@@ -117,6 +117,13 @@ def resize_uint8(images: Tensor, size: int) -> Tensor:
     return resized.round_().clamp_(0.0, 255.0).to(torch.uint8)
 
 
+def resize_model_images(images: Tensor, size: int) -> Tensor:
+    """Gives N x C x size x size images in [-1, 1], antialiased bilinear; the same object if nothing changes."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
 class Padding(NamedTuple):
     """How many pixels were added on each side, so that they can be cropped off again."""
 
