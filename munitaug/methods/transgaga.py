@@ -103,7 +103,7 @@ class TransGagaConfig:
     appearance_features: Literal["given", "random"] = "given"
     warm_up_steps: int = 20_000
     weight_image: float = 10.0
-    weight_kl: float = 0.01
+    weight_kl: float = 0.3
     weight_separation: float = 0.1
     separation_deviation: float = 0.04
     weight_concentration: float = 1.0

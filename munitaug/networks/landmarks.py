@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from munitaug.networks.blocks import ConvUnit, ResidualBlock
 
-LEAST_MASS = 1e-6
+LEAST_VARIANCE = 1e-6
 DOWNSAMPLE = 2
 """Heatmaps have 1 / 2 of the image's side: digits of 16 px leave 8 x 8."""
 
@@ -51,9 +51,10 @@ class LandmarkEncoder(nn.Module):
         """Gives N x L x H/2 x W/2 heatmaps, each of mass 1, for x: N x C x H x W in [-1, 1], sides multiples of 4."""
         wide = self.down(x)
         features = wide + F.interpolate(self.inner(wide), scale_factor=2, mode="nearest")
-        maps = self.to_maps(self.up(features)).float().softmax(dim=1)[:, :-1]
-        normalised: Tensor = maps / maps.sum(dim=(2, 3), keepdim=True).clamp_min(LEAST_MASS)
-        return normalised
+        shares = self.to_maps(self.up(features)).float().log_softmax(dim=1)[:, :-1]
+        # In logarithms, because a landmark that the background has pushed aside has next to no mass to divide by.
+        maps: Tensor = shares.flatten(2).softmax(dim=2).view_as(shares)
+        return maps
 
 
 def heatmaps_to_moments(maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +62,7 @@ def heatmaps_to_moments(maps: Tensor) -> tuple[Tensor, Tensor]:
     grid = coordinate_grid(maps.shape[2], maps.shape[3], maps)
     means = torch.einsum("nlhw,hwc->nlc", maps, grid)
     squares = torch.einsum("nlhw,hwc->nlc", maps, grid.square())
-    return means, (squares - means.square()).clamp_min(LEAST_MASS).sqrt()
+    return means, (squares - means.square()).clamp_min(LEAST_VARIANCE).sqrt()
 
 
 def draw_gaussians(means: Tensor, height: int, width: int, deviation: float) -> Tensor:
