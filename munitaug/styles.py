@@ -2,7 +2,7 @@
 
 Random prior styles can be unrealistic, and exemplars lack variety; the mixture is to give both.
 
-Floor 2: imports images, translator and types; scikit-learn only where a mixture is fitted.
+Floor 2: imports types; scikit-learn only where a mixture is fitted.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from munitaug.images import images_to_model, match_channels
-from munitaug.translator import Translator
 from munitaug.types import UNLABELLED
 
 StyleName = Literal["prior", "bank", "mixture"]
@@ -189,31 +187,10 @@ class ClassBankStyles(StyleSource):
         return self.codes[places]
 
 
-def encode_styles(translator: Translator, images: Tensor, batch_size: int = 64) -> Tensor:
-    """Gives M x style_dim codes of target images, on the CPU: a bank for BankStyles or ClassBankStyles.
-
-    Args:
-        translator: has a style encoder.
-        images: M x C x H x W, uint8 in [0, 255] or floating in [0, 1], sides from 16 px up; grey or RGB as needed.
-        batch_size: images encoded at once.
-
-    Raises:
-        TypeError: dtype is neither uint8 nor floating.
-        ValueError: the translator has no styles, or channels that it cannot take.
-    """
-    device = translator.style_bank.device
-    codes = []
-    with torch.no_grad():
-        for part in images.split(batch_size):
-            model_images = match_channels(images_to_model(part.to(device)), translator.channels)
-            codes.append(translator.encode_style(model_images).float().cpu())
-    return torch.cat(codes) if codes else torch.zeros(0, translator.style_dim)
-
-
 def interpolate_styles(
     start: Tensor, end: Tensor, weight: float | Tensor, kind: Literal["spherical", "linear"] = "spherical"
 ) -> Tensor:
-    """Gives codes on the way from one style to another; weight 0 is the start, 1 the end.
+    """Gives codes on the way from one style to another; weight 0 is exactly the start, 1 exactly the end.
 
     Spherical (Shoemake 1985) keeps the length that normal codes have, which the straight way between two of them does
     not: halfway between two random directions it is too short by about the root of 2, where the prior has next to
@@ -249,7 +226,8 @@ def interpolate_styles(
     length = (1.0 - share) * lengths[0] + share * lengths[1]
     spherical = length * turned / sine.clamp_min(SMALL_LENGTH)
     has_way = (sine > SMALL_SINE) & (lengths[0] > SMALL_LENGTH) & (lengths[1] > SMALL_LENGTH)
-    return torch.where(has_way, spherical, straight)
+    is_end = (share == 0.0) | (share == 1.0)
+    return torch.where(has_way & ~is_end, spherical, straight)
 
 
 def style_source(name: str, style_dim: int, bank: Tensor | None = None, truncation: float | None = None) -> StyleSource:

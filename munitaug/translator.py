@@ -20,6 +20,11 @@ NO_STYLES = (
 )
 
 
+PIXELS_AT_ONCE = 2**15
+"""Pixels of output decoded at once on a CPU. Beyond a few MB per layer the memory of each is fetched from the system
+anew, page by page: at 256 px a batch of 4 x 4 then takes twice the time of its images one by one."""
+
+
 class Translator(nn.Module, ABC):
     """Translates images of one domain into the other; pure: equal inputs give equal outputs.
 
@@ -75,10 +80,21 @@ class Translator(nn.Module, ABC):
         if count == 0 or variants == 0:
             return x.new_zeros((count, variants, *x.shape[1:]))
         padded, padding = pad_to_multiple(x, self.size_multiple)
-        content = repeat_content(self.encode_content(padded), variants)
-        images = crop_padding(self.decode(content, style.flatten(0, 1)), padding)
-        grouped: Tensor = images.unflatten(0, (count, variants))
-        return grouped
+        at_once = count * variants
+        if x.device.type == "cpu" and not torch.is_grad_enabled():  # a graph keeps all the memory anyway
+            at_once = max(1, PIXELS_AT_ONCE // (padded.shape[-2] * padded.shape[-1]))
+        rows = max(1, at_once // variants)
+        pieces = zip(padded.split(rows), style.split(rows), strict=True)
+        return crop_padding(torch.cat([self._translate_piece(*piece, at_once) for piece in pieces]), padding)
+
+    def _translate_piece(self, x: Tensor, style: Tensor, at_once: int) -> Tensor:
+        """Gives N x K x C x H x W; of one image no more than ``at_once`` variants are decoded at a time."""
+        content = self.encode_content(x)
+        made = [
+            self.decode(repeat_content(content, codes.shape[1]), codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
+            for codes in style.split(at_once, dim=1)
+        ]
+        return torch.cat(made, dim=1)
 
     def _check(self, x: Tensor, style: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.channels:

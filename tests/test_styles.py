@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from munitaug.methods import Munit
 from munitaug.styles import (
     BankStyles,
     ClassBankStyles,
@@ -19,11 +18,9 @@ from munitaug.styles import (
     MixtureStyles,
     PriorStyles,
     StyleSource,
-    encode_styles,
     interpolate_styles,
     style_source,
 )
-from tests.tiny import TINY
 
 BANK = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [-6.0, 7.0]])
 
@@ -260,17 +257,6 @@ class TestClassBank:
     def test_labels_that_do_not_fit_are_refused(self, labels: Tensor) -> None:
         with pytest.raises(ValueError, match="labels must be 5 classes"):
             ClassBankStyles(self.codes, labels)
-
-
-def test_codes_of_images_are_those_of_the_style_encoder() -> None:
-    translator = Munit(TINY).eval().translator("a", "b")
-    images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
-    codes = encode_styles(translator, images, batch_size=2)
-    torch.testing.assert_close(codes, translator.encode_style(images.float() / 127.5 - 1.0), atol=1e-5, rtol=1e-4)
-    assert not codes.requires_grad
-    grey = encode_styles(translator, images[:, :1])
-    torch.testing.assert_close(grey, encode_styles(translator, images[:, :1].expand(-1, 3, -1, -1)))
-    assert encode_styles(translator, images[:0]).shape == (0, TINY.style_dim)
 
 
 def test_exemplars_by_name_are_asked_for() -> None:

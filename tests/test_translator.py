@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from munitaug.methods import Munit
 from munitaug.translator import OneToOneTranslator, Translator, repeat_content
 from munitaug.types import Content, split_direction
+from tests.tiny import TINY
 
 
 class StyleAddingTranslator(Translator):
@@ -109,3 +111,27 @@ def test_a_one_to_one_translator_gives_the_same_image_for_every_variant() -> Non
 def test_a_one_to_one_translator_names_methods_with_styles() -> None:
     with pytest.raises(ValueError, match="munit or dritpp"):
         OneToOneTranslator(Halves(), channels=1, size_multiple=4).encode_style(torch.rand(1, 1, 16, 16))
+
+
+def test_a_large_batch_is_decoded_in_pieces_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    translator = Munit(TINY).eval().translator("a", "b")
+    x, style = torch.rand(3, 3, 17, 18) * 2 - 1, torch.randn(3, 4, TINY.style_dim)
+    sizes: list[int] = []
+    decode = translator.decode
+    monkeypatch.setattr(translator, "decode", lambda content, codes: sizes.append(len(codes)) or decode(content, codes))
+    with torch.no_grad():
+        whole = translator.translate(x, style)
+        monkeypatch.setattr("munitaug.translator.PIXELS_AT_ONCE", 3 * 20 * 20)
+        pieces = translator.translate(x, style)
+    assert sizes == [12, *[3, 1] * 3]
+    torch.testing.assert_close(pieces, whole, atol=1e-5, rtol=1e-4)
+
+
+def test_with_a_gradient_a_batch_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    translator = Munit(TINY).translator("a", "b")
+    monkeypatch.setattr("munitaug.translator.PIXELS_AT_ONCE", 1)
+    sizes: list[int] = []
+    decode = translator.decode
+    monkeypatch.setattr(translator, "decode", lambda content, codes: sizes.append(len(codes)) or decode(content, codes))
+    translator.translate(torch.rand(2, 3, 16, 16), torch.randn(2, 2, TINY.style_dim))
+    assert sizes == [4]
