@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from munitaug.images import array_to_tensor, tensor_to_array
-from munitaug.transforms.arguments import check_probability, check_variants
-from munitaug.transforms.variants import Style, VariantMaker
+from munitaug.transforms.arguments import Strength, check_probability, check_variants, plain_strength
+from munitaug.transforms.exemplars import CallStyles
+from munitaug.transforms.guard import LabelGuard
+from munitaug.transforms.variants import PER_CALL, Direction, Draw, Style, VariantMaker, refuse_class_styles
 from munitaug.translator import Translator
 
 try:
@@ -28,6 +30,7 @@ except ImportError as error:
     ) from error
 
 ImageArray = npt.NDArray[np.generic]
+DrawRecord = dict[str, int | list[float] | list[int] | list[list[float]]]
 
 # AlbumentationsX refuses, when the class is made, the hook that albumentations 2.0.8 calls; so only one is defined.
 _HAS_SAMPLING = hasattr(A.BasicTransform, "sample_parameters")
@@ -47,23 +50,32 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
     reach it, because they repeat in every DataLoader worker. With ``seed=None`` it follows torch's global generator,
     which torch seeds for every worker and epoch.
 
+    With ``style="exemplar"`` every call brings target images whose style is taken, as with FDA and HistogramMatching:
+    ``transform(image=image, munit_metadata=[array, ...])``. One of them is drawn for each image.
+
     Built from a checkpoint path and a named style, it can be saved, loaded and replayed (``to_dict``, JSON, YAML,
-    ReplayCompose); replaying reads the checkpoint from a process-wide cache.
+    ReplayCompose); replaying reads the checkpoint from a process-wide cache, and needs no exemplars.
 
     Args:
         checkpoint: path of a checkpoint, or a Translator in evaluation mode (otherwise a copy is made).
         num_variants: 1; Compose cannot carry several images in ``image``, repeat them in ``images``.
-        style: "prior", "bank", "mixture", a StyleSource, or exemplar images of the target domain.
-        direction: "a2b" or "b2a"; ignored for a Translator, which has its direction.
+        style: "prior", "bank", "mixture", a StyleSource, exemplar images of the target domain, or "exemplar", which
+            takes them with each call. Styles by class are refused, since the label of an image is not known here.
+        direction: "a2b" or "b2a"; ignored for a Translator, which has its direction. Of a checkpoint also a mix such
+            as {"a2b": 0.7, "b2a": 0.3}: one is drawn for every image.
         p: probability of translation, drawn once per call.
         seed: None, or an integer for a private reproducible stream; it is part of ``to_dict``.
         device: where the generator runs.
         keep_original: False; the input is at hand where the transform is called.
         truncation: keeps prior and mixture styles near the middle, or pulls bank styles towards their mean.
+        strength: share of the drawn style in the style that is used, the rest being that of the image itself; one
+            number in [0, 1], or (lowest, highest) to draw one for every image.
+        guard: turns away variants whose predicted label is not that of the image, and has them drawn again.
+        metadata_key: under which a call brings its exemplar images, for style="exemplar".
 
     Raises:
-        TypeError: checkpoint, style or seed is of a wrong type.
-        ValueError: an argument is outside its range.
+        TypeError: checkpoint, style, seed or guard is of a wrong type.
+        ValueError: an argument is outside its range, or means nothing beside the others.
         CheckpointError: the checkpoint cannot be read.
     """
 
@@ -75,21 +87,45 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
         *,
         num_variants: int = 1,
         style: Style = "prior",
-        direction: str = "a2b",
+        direction: Direction = "a2b",
         p: float = 1.0,
         seed: int | None = None,
         device: str | torch.device = "cpu",
         keep_original: bool = False,
         truncation: float | None = None,
+        strength: Strength = 1.0,
+        guard: LabelGuard | None = None,
+        metadata_key: str = "munit_metadata",
     ) -> None:
         super().__init__(p=check_probability(p))
         _check_one_image(num_variants, keep_original)
-        self._maker = VariantMaker(checkpoint, style, direction, device, seed, truncation)
+        refuse_class_styles(style)
+        self.metadata_key = metadata_key
+        self._maker = VariantMaker(
+            checkpoint,
+            style=style,
+            direction=direction,
+            device=device,
+            seed=seed,
+            truncation=truncation,
+            strength=strength,
+            guard=guard,
+        )
 
     @property
     def targets(self) -> dict[str, Callable[..., Any]]:
         """The keys that are translated, and how."""
         return {"image": self.apply, "images": self.apply_to_images}
+
+    @property
+    def available_keys(self) -> set[str]:
+        """The keys that Compose(strict=True) lets pass; not those that must be there, so that a replay needs none."""
+        keys: set[str] = super().available_keys
+        return keys | {self.metadata_key} if self._takes_exemplars else keys
+
+    @property
+    def _takes_exemplars(self) -> bool:
+        return isinstance(self._maker.style, str) and self._maker.style == PER_CALL
 
     if _HAS_SAMPLING:
 
@@ -107,38 +143,51 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
             """Draws whether to translate from the transform's own stream; the base class repeats in workers."""
             return self.p > 0.0 and (force_apply or self._maker.happens(self.p))
 
-    def _draw(self, data: dict[str, Any]) -> dict[str, list[list[float]]]:
+    def _draw(self, data: dict[str, Any]) -> dict[str, DrawRecord]:
         """Gives JSON types, because ReplayCompose stores the parameters."""
         images = data.get("images")
-        styles = self._maker.draw_styles(1 + (0 if images is None else len(images)), 1).squeeze(1).tolist()
-        return {"image_style": styles[:1], "images_styles": styles[1:]}
+        source = CallStyles(self._maker.translator, self._exemplars(data)) if self._takes_exemplars else None
+        image_draw = self._maker.draw(1, 1, source=source)
+        images_draw = self._maker.draw(0 if images is None else len(images), 1, source=source)
+        return {"image_draw": _draw_to_json(image_draw), "images_draw": _draw_to_json(images_draw)}
 
-    def apply(self, img: ImageArray, image_style: list[list[float]], **params: Any) -> ImageArray:
+    def _exemplars(self, data: dict[str, Any]) -> list[Tensor]:
+        given = data.get(self.metadata_key)
+        if not isinstance(given, Sequence) or not given or not all(isinstance(image, np.ndarray) for image in given):
+            found = "missing" if given is None else f"of type {type(given).__name__}"
+            raise ValueError(
+                'style="exemplar" needs a list of target images (H x W or H x W x C arrays), at least one, with each '
+                f"call, but {self.metadata_key} is {found}; call transform(image=image, {self.metadata_key}=[array, "
+                "...])"
+            )
+        return [_array_to_image(image) for image in given]
+
+    def apply(self, img: ImageArray, image_draw: DrawRecord, **params: Any) -> ImageArray:
         """Gives one image in one style; same shape and dtype."""
-        return self._translate([img], image_style)[0]
+        return self._translate([img], _draw_from_json(image_draw))[0]
 
     def apply_to_images(
-        self, images: ImageArray | Sequence[ImageArray], images_styles: list[list[float]], **params: Any
+        self, images: ImageArray | Sequence[ImageArray], images_draw: DrawRecord, **params: Any
     ) -> ImageArray | list[ImageArray]:
         """Gives all images, each in its style, from one forward pass.
 
         Raises:
             ValueError: a replay has styles for another number of images.
         """
-        if len(images) != len(images_styles):
+        draw = _draw_from_json(images_draw)
+        if len(images) != len(draw.styles):
             raise ValueError(
-                f"the replayed call had {len(images_styles)} images, this one has {len(images)}; replay it on as "
+                f"the replayed call had {len(draw.styles)} images, this one has {len(images)}; replay it on as "
                 "many images as were recorded"
             )
         if len(images) == 0:
             return images if isinstance(images, np.ndarray) else list(images)
-        translated = self._translate(images, images_styles)
+        translated = self._translate(images, draw)
         return np.stack(translated) if isinstance(images, np.ndarray) else translated
 
-    def _translate(self, images: Sequence[ImageArray] | ImageArray, styles: list[list[float]]) -> list[ImageArray]:
+    def _translate(self, images: Sequence[ImageArray] | ImageArray, draw: Draw) -> list[ImageArray]:
         batch = torch.stack([_array_to_image(image) for image in images])
-        codes = torch.tensor(styles, dtype=torch.float32).unsqueeze(1)
-        variants = self._maker.translate(batch, codes).squeeze(1)
+        variants = self._maker.translate(batch, draw).squeeze(1)
         return [tensor_to_array(variant).reshape(image.shape) for variant, image in zip(variants, images, strict=True)]
 
     def get_transform_init_args(self) -> dict[str, Any]:
@@ -151,13 +200,15 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
             "seed": maker.stream.seed,
             "device": str(maker.device),
             "truncation": maker.truncation,
+            "strength": plain_strength(maker.strength),
+            "metadata_key": self.metadata_key,
         }
 
     def to_dict_private(self) -> dict[str, Any]:
         """Gives the transform as JSON types.
 
         Raises:
-            NotImplementedError: it was built from a Translator object, or with styles that have no name.
+            NotImplementedError: it was built from a Translator object, with styles that have no name, or a guard.
         """
         if self._maker.path is None:
             raise NotImplementedError(
@@ -167,7 +218,12 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
         if not isinstance(self._maker.style, str):
             raise NotImplementedError(
                 "a MUNITTransform with exemplars or a StyleSource cannot be written down (nor used in ReplayCompose); "
-                'give style="prior", "bank" or "mixture"'
+                'give style="prior", "bank", "mixture", or "exemplar" and the images with each call'
+            )
+        if self._maker.guard is not None:
+            raise NotImplementedError(
+                "a MUNITTransform with a guard cannot be written down (nor used in ReplayCompose), because its "
+                "classifier is no part of a checkpoint; give guard=None, and the guard again after loading"
             )
         state: dict[str, Any] = super().to_dict_private()
         return state
@@ -195,3 +251,23 @@ def _array_to_image(array: ImageArray) -> Tensor:
             "with albumentations.ToFloat(max_value=...)"
         )
     return array_to_tensor(array if array.flags.writeable else array.copy())
+
+
+def _draw_to_json(draw: Draw) -> DrawRecord:
+    """Gives what was drawn for one variant of each image."""
+    return {
+        "styles": draw.styles.squeeze(1).tolist(),
+        "strength": draw.strength.squeeze(1).tolist(),
+        "direction": draw.direction.tolist(),
+        "retry_seed": draw.retry_seed,
+    }
+
+
+def _draw_from_json(record: dict[str, Any]) -> Draw:
+    count = len(record["styles"])
+    return Draw(
+        torch.tensor(record["styles"], dtype=torch.float32).reshape(count, 1, -1 if count else 0),
+        torch.tensor(record["strength"], dtype=torch.float32).reshape(count, 1),
+        torch.tensor(record["direction"], dtype=torch.int64),
+        record["retry_seed"],
+    )

@@ -1,9 +1,16 @@
 """Checks of the arguments that every front end takes.
 
-Floor 6: imports nothing of the package.
+Floor 6: imports types.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+
+from munitaug.types import split_direction
+
+Strength = float | Sequence[float]
 
 
 def check_probability(p: float) -> float:
@@ -17,12 +24,61 @@ def check_probability(p: float) -> float:
     return float(p)
 
 
-def check_variants(num_variants: int) -> int:
-    """Gives num_variants.
+def check_variants(num_variants: int, name: str = "num_variants") -> int:
+    """Gives num_variants; ``name`` is what the argument is called.
 
     Raises:
         ValueError: it is not an integer of at least 1.
     """
     if isinstance(num_variants, bool) or not isinstance(num_variants, int) or num_variants < 1:
-        raise ValueError(f"num_variants must be an integer of at least 1, got {num_variants!r}")
+        raise ValueError(f"{name} must be an integer of at least 1, got {num_variants!r}")
     return num_variants
+
+
+def check_strength(strength: Strength) -> tuple[float, float]:
+    """Gives the lowest and the highest strength; equal for a single number.
+
+    Raises:
+        TypeError: neither a number nor two numbers.
+        ValueError: outside [0, 1], or the lowest above the highest.
+    """
+    ends = (strength, strength) if isinstance(strength, int | float) else strength
+    if isinstance(ends, str) or not isinstance(ends, Sequence) or len(ends) != 2 or not all(map(_is_number, ends)):
+        raise TypeError(f"strength must be a number in [0, 1], or (lowest, highest), got {strength!r}")
+    low, high = float(ends[0]), float(ends[1])
+    if not 0.0 <= low <= high <= 1.0:
+        raise ValueError(f"strength must be in [0, 1], and (lowest, highest) in this order, got {strength!r}")
+    return low, high
+
+
+def plain_strength(ends: tuple[float, float]) -> float | list[float]:
+    """Gives the strength as a JSON type: one number where both ends are equal."""
+    return ends[0] if ends[0] == ends[1] else list(ends)
+
+
+def check_direction(direction: str | Mapping[str, float]) -> str | dict[str, float]:
+    """Gives the direction, or the mix of directions with weights that sum to 1.
+
+    Raises:
+        TypeError: neither a name nor a mapping of names to numbers.
+        ValueError: an unknown direction, an empty mix, or a weight that is not positive.
+    """
+    if isinstance(direction, str):
+        split_direction(direction)
+        return direction
+    if not isinstance(direction, Mapping) or not all(map(_is_number, direction.values())):
+        raise TypeError(
+            f'direction must be "a2b", "b2a", or a mix such as {{"a2b": 0.7, "b2a": 0.3}}, got {direction!r}'
+        )
+    for name, weight in direction.items():
+        split_direction(name)
+        if not (isfinite(weight) and weight > 0.0):
+            raise ValueError(f"weights of a mix of directions must be positive, got {weight} for {name}")
+    total = float(sum(direction.values()))
+    if total == 0.0:
+        raise ValueError('the mix of directions is empty; give for example {"a2b": 0.7, "b2a": 0.3}')
+    return {name: weight / total for name, weight in direction.items()}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

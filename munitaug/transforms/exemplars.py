@@ -1,6 +1,6 @@
 """Style codes of exemplar images: "make it look like this one".
 
-Floor 6: imports images, styles and translator.
+Floor 6: imports images, kernel, styles and translator.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from munitaug.images import array_to_tensor, images_to_model, match_channels
-from munitaug.styles import FixedStyles
+from munitaug.kernel import style_codes, translator_device
+from munitaug.styles import FixedStyles, StyleSource
 from munitaug.translator import Translator
-from munitaug.types import MIN_SIDE
 
 Exemplar = PIL.Image.Image | Tensor | npt.NDArray[np.generic]
 
@@ -36,9 +36,26 @@ def exemplar_styles(translator: Translator, exemplars: Exemplar | Sequence[Exemp
     images = [image for exemplar in _to_sequence(exemplars) for image in _exemplar_to_batch(exemplar)]
     if not images:
         raise ValueError('style got no exemplar image; give at least one, or style="prior"')
-    with torch.no_grad():
-        codes = [_encode(translator, image.unsqueeze(0)) for image in images]
-    return FixedStyles(torch.cat(codes))
+    return FixedStyles(torch.cat([_encode(translator, image) for image in images]))
+
+
+class CallStyles(StyleSource):
+    """Styles of the exemplar images of one call: one image is drawn for each variant, and only those are encoded.
+
+    Args:
+        translator: has a style encoder.
+        images: C x H x W each, uint8 in [0, 255] or floating in [0, 1]; at least one.
+    """
+
+    def __init__(self, translator: Translator, images: Sequence[Tensor]) -> None:
+        self.translator = translator
+        self.images = images
+
+    def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
+        """Gives n x k codes of drawn exemplars."""
+        drawn, place = torch.randint(len(self.images), (n, k), generator=generator).unique(return_inverse=True)
+        codes = [_encode(self.translator, self.images[index]) for index in drawn.tolist()]
+        return torch.cat([torch.zeros(0, self.translator.style_dim), *codes])[place]
 
 
 def _to_sequence(exemplars: Exemplar | Sequence[Exemplar]) -> Sequence[Exemplar]:
@@ -63,13 +80,10 @@ def _exemplar_to_batch(exemplar: Exemplar) -> Tensor:
 
 
 def _encode(translator: Translator, image: Tensor) -> Tensor:
-    if min(image.shape[-2:]) < MIN_SIDE:
-        raise ValueError(
-            f"exemplar image is {image.shape[-1]} x {image.shape[-2]} px, but sides of at least {MIN_SIDE} px are "
-            "needed; resize it first"
-        )
-    model_image = match_channels(images_to_model(image.to(translator.style_bank.device)), translator.channels)
-    return translator.encode_style(model_image)
+    batch = image.unsqueeze(0).to(translator_device(translator))
+    with torch.no_grad():
+        model_image = match_channels(images_to_model(batch), translator.channels)
+        return style_codes(translator, model_image, "exemplar image").float().cpu()
 
 
 def _not_an_image(found: object) -> TypeError:

@@ -18,8 +18,9 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import Transform
 
 from munitaug.images import array_to_tensor, tensor_to_pil
-from munitaug.transforms.arguments import check_probability, check_variants
-from munitaug.transforms.variants import Style, VariantMaker
+from munitaug.transforms.arguments import Strength, check_probability, check_variants, plain_strength
+from munitaug.transforms.guard import LabelGuard
+from munitaug.transforms.variants import Direction, Draw, Style, VariantMaker, refuse_unknowable_styles
 from munitaug.translator import Translator
 
 PIL_MODES = ("L", "RGB", "RGBA")
@@ -44,8 +45,10 @@ class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no typ
     Args:
         checkpoint: path of a checkpoint, or a Translator in evaluation mode (otherwise a copy is made).
         num_variants: K; content is encoded once and decoded K times.
-        style: "prior", "bank", "mixture", a StyleSource, or exemplar images of the target domain.
-        direction: "a2b" or "b2a"; ignored for a Translator, which has its direction.
+        style: "prior", "bank", "mixture", a StyleSource, or exemplar images of the target domain. Styles by class
+            are refused, since a transform does not know which part of a sample is the label.
+        direction: "a2b" or "b2a"; ignored for a Translator, which has its direction. Of a checkpoint also a mix such
+            as {"a2b": 0.7, "b2a": 0.3}: one is drawn for every image, and all its variants share it.
         p: probability of translation, drawn once per call. Where it is not translated, the image comes back as it
             was, K times if K were asked for, so that shapes do not depend on chance.
         seed: None follows torch's global generator (DataLoader workers and epochs differ). An integer gives a
@@ -54,10 +57,13 @@ class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no typ
         device: where the generator runs; images come back on their own device.
         keep_original: puts the input image before the K variants, so that K + 1 images come back.
         truncation: keeps prior and mixture styles near the middle, or pulls bank styles towards their mean.
+        strength: share of the drawn style in the style that is used, the rest being that of the image itself; one
+            number in [0, 1], or (lowest, highest) to draw one for every variant.
+        guard: turns away variants whose predicted label is not that of the image, and has them drawn again.
 
     Raises:
-        TypeError: checkpoint, style or seed is of a wrong type.
-        ValueError: an argument is outside its range.
+        TypeError: checkpoint, style, seed or guard is of a wrong type.
+        ValueError: an argument is outside its range, or means nothing beside the others.
         CheckpointError: the checkpoint cannot be read.
     """
 
@@ -69,54 +75,74 @@ class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no typ
         *,
         num_variants: int = 1,
         style: Style = "prior",
-        direction: str = "a2b",
+        direction: Direction = "a2b",
         p: float = 1.0,
         seed: int | None = None,
         device: str | torch.device = "cpu",
         keep_original: bool = False,
         truncation: float | None = None,
+        strength: Strength = 1.0,
+        guard: LabelGuard | None = None,
     ) -> None:
         super().__init__()
         self.num_variants = check_variants(num_variants)
         self.p = check_probability(p)
         self.keep_original = keep_original
-        self._maker = VariantMaker(checkpoint, style, direction, device, seed, truncation)
+        refuse_unknowable_styles(style)
+        self._maker = VariantMaker(
+            checkpoint,
+            style=style,
+            direction=direction,
+            device=device,
+            seed=seed,
+            truncation=truncation,
+            strength=strength,
+            guard=guard,
+        )
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draws whether to translate, then K styles for every image; ``styles`` by the identity of the input.
+        """Draws whether to translate, then K variants of every image; ``draws`` by the identity of the input.
 
         Raises:
             TypeError: an image of a dtype that is neither uint8 nor floating.
-            ValueError: a PIL mode or a tensor shape that is no image.
+            ValueError: a PIL mode or a tensor shape that is no image, or a video with a guard.
         """
         for image in flat_inputs:
             _check_image(image)
+            self._check_guarded(image)
         translates = self._maker.happens(self.p)
-        drawn: dict[int, list[Tensor | None]] = {}
+        drawn: dict[int, list[Draw | None]] = {}
         for image in flat_inputs:
-            styles = self._maker.draw_styles(_count_scenes(image), self.num_variants) if translates else None
-            drawn.setdefault(id(image), []).append(styles)
+            draw = self._maker.draw(_count_scenes(image), self.num_variants) if translates else None
+            drawn.setdefault(id(image), []).append(draw)
         # A cycle, because one object may stand twice in a sample and is to get other styles the second time.
-        return {"styles": {key: cycle(blocks) for key, blocks in drawn.items()}}
+        return {"draws": {key: cycle(blocks) for key, blocks in drawn.items()}}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Gives the variants of one image in the form the class describes."""
-        styles: Tensor | None = next(params["styles"][id(inpt)])
+        draw: Draw | None = next(params["draws"][id(inpt)])
         single = self.num_variants == 1 and not self.keep_original
-        if styles is None and single:
+        if draw is None and single:
             return inpt
         batch = _image_to_batch(inpt)
-        variants = self._variants(batch, styles, len(batch) // max(_count_scenes(inpt), 1))
+        variants = self._variants(batch, draw, len(batch) // max(_count_scenes(inpt), 1))
         if isinstance(inpt, PIL.Image.Image):
             images = tuple(_tensor_to_pil_like(variant, inpt) for variant in variants[0])
             return images[0] if single else images
         return _variants_like(variants, inpt, single)
 
-    def _variants(self, batch: Tensor, styles: Tensor | None, frames: int) -> Tensor:
-        if styles is None:
+    def _variants(self, batch: Tensor, draw: Draw | None, frames: int) -> Tensor:
+        if draw is None:
             return batch.unsqueeze(1).repeat(1, self.num_variants + self.keep_original, 1, 1, 1)
-        variants = self._maker.translate(batch, styles.repeat_interleave(frames, dim=0))
+        variants = self._maker.translate(batch, draw.repeat(frames))
         return torch.cat([batch.unsqueeze(1), variants], dim=1) if self.keep_original else variants
+
+    def _check_guarded(self, image: PIL.Image.Image | Tensor) -> None:
+        if self._maker.guard is not None and isinstance(image, tv_tensors.Video):
+            raise ValueError(
+                "a guard judges images one by one and would tear the frames of a clip apart, but the sample has a "
+                "tv_tensors.Video; make it a tv_tensors.Image, or give guard=None"
+            )
 
     def extra_repr(self) -> str:
         """Gives the arguments in one line, without the network."""
@@ -126,7 +152,7 @@ class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no typ
         return (
             f"{checkpoint}, num_variants={self.num_variants}, style={style}, direction={maker.direction!r}, "
             f"p={self.p}, seed={maker.stream.seed}, device={str(maker.device)!r}, keep_original={self.keep_original}, "
-            f"truncation={maker.truncation}"
+            f"truncation={maker.truncation}, strength={plain_strength(maker.strength)}, guard={maker.guard!r}"
         )
 
 

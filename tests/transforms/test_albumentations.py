@@ -9,7 +9,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from munitaug.transforms.guard import LabelGuard
 from tests.transforms.toys import (
+    BrightnessClassifier,
     BrightnessTranslator,
     CallsBrightness,
     EqualImages,
     OneToOneTranslator,
     ShiftTranslator,
+    StylesByClass,
     frozen,
     give_checkpoints,
 )
@@ -136,6 +139,28 @@ def test_read_only_and_strided_arrays_are_taken() -> None:
         assert transform()(image=read_only)["image"].shape == (16, 16)
 
 
+def test_images_are_guarded_each_with_its_own_label() -> None:
+    images = np.stack([IMAGE + 0.1] * 20 + [IMAGE + 0.9] * 20)
+    translated = transform(guard=LabelGuard(BrightnessClassifier(), tries=40))(images=images)["images"]
+    assert [bool(image.mean() > 0.5) for image in translated] == [False] * 20 + [True] * 20
+
+
+def test_strength_keeps_part_of_the_image() -> None:
+    translated = transform(strength=0.0)(image=IMAGE + 0.3, images=np.stack([IMAGE + 0.4, IMAGE + 0.6]))
+    assert np.allclose(translated["image"], 0.3, atol=1e-5)
+    assert np.allclose(translated["images"].mean(axis=(1, 2, 3)), [0.4, 0.6], atol=1e-5)
+
+
+def test_a_strict_compose_is_content() -> None:
+    compose = A.Compose([transform()], strict=True, additional_targets={"image2": "image"})
+    assert set(compose(image=IMAGE, image2=IMAGE, images=IMAGE[None])) == {"image", "image2", "images"}
+
+
+def test_volumes_are_untouched() -> None:
+    volume = np.zeros((4, 16, 16, 3), dtype=np.float32)
+    assert transform()(image=IMAGE, volume=volume)["volume"] is volume
+
+
 def test_generator_without_styles_works() -> None:
     munit = MUNITTransform(OneToOneTranslator().eval())
     translated = munit(image=IMAGE, images=np.stack([IMAGE, IMAGE + 0.25]))
@@ -152,6 +177,10 @@ def test_p_gives_that_share_of_translations() -> None:
 
 
 class TestRefusals:
+    def test_styles_by_class(self) -> None:
+        with pytest.raises(ValueError, match=r"goes by the class.*VariantDataset"):
+            transform(style=StylesByClass())
+
     def test_more_variants(self) -> None:
         with pytest.raises(ValueError, match=r"num_variants must be 1 here, got 4.*np\.repeat\(image\[None\], 4"):
             transform(num_variants=4)
@@ -185,6 +214,65 @@ class TestRefusals:
             transform(num_variant=1)
 
 
+class TestExemplarsOfACall:
+    """style="exemplar": the images come with each call, as for albumentations.FDA."""
+
+    LEVELS = (51, 102, 204)
+    EXEMPLARS: ClassVar = [np.full((20, 18, 3), level, np.uint8) for level in LEVELS]
+
+    def test_the_style_is_that_of_the_exemplar(self) -> None:
+        translated = transform(style="exemplar")(image=IMAGE, munit_metadata=[np.full((20, 20), 0.7, np.float32)])
+        assert np.allclose(translated["image"], 0.7, atol=1e-5)
+
+    def test_one_is_drawn_for_each_image(self) -> None:
+        images = np.zeros((60, 16, 16, 3), np.uint8)
+        translated = transform(style="exemplar", seed=0)(images=images, munit_metadata=self.EXEMPLARS)["images"]
+        assert {round(float(image.mean())) for image in translated} == set(self.LEVELS)
+
+    def test_only_those_that_were_drawn_are_encoded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        encoded: list[int] = []
+        encode = BrightnessTranslator.encode_style
+
+        def counting(self: BrightnessTranslator, y: torch.Tensor) -> torch.Tensor:
+            encoded.append(len(y))
+            return encode(self, y)
+
+        monkeypatch.setattr(BrightnessTranslator, "encode_style", counting)
+        transform(style="exemplar")(image=IMAGE, munit_metadata=self.EXEMPLARS * 20)
+        assert encoded == [1]
+
+    def test_a_strict_compose_passes_them(self) -> None:
+        compose = A.Compose([transform(style="exemplar", metadata_key="targets")], strict=True)
+        translated = compose(image=IMAGE, targets=self.EXEMPLARS[:1])
+        assert np.allclose(translated["image"], 0.2, atol=1e-5)
+        assert translated["targets"][0] is self.EXEMPLARS[0]
+        with pytest.raises(ValueError, match="munit_metadata"):
+            compose(image=IMAGE, munit_metadata=self.EXEMPLARS)
+
+    @pytest.mark.parametrize("given", [None, [], np.zeros((16, 16, 3), np.uint8), ["a.png"], "a.png"])
+    def test_other_things_are_refused(self, given: Any) -> None:
+        data = {} if given is None else {"munit_metadata": given}
+        with pytest.raises(
+            ValueError, match=r"munit_metadata is .*call transform\(image=image, munit_metadata=\[array"
+        ):
+            transform(style="exemplar")(image=IMAGE, **data)
+
+    def test_nothing_is_needed_where_nothing_is_translated(self) -> None:
+        assert transform(style="exemplar", p=0.0)(image=IMAGE)["image"] is IMAGE
+
+    def test_a_replay_needs_no_exemplars(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        give_checkpoints(monkeypatch, frozen(BrightnessTranslator()))
+        replay = A.ReplayCompose([MUNITTransform("digits", style="exemplar", metadata_key="targets")])
+        first = replay(image=IMAGE, targets=self.EXEMPLARS)
+        record = json.loads(json.dumps(first["replay"]))
+        assert record["transforms"][0]["metadata_key"] == "targets"
+        assert np.array_equal(A.ReplayCompose.replay(record, image=IMAGE)["image"], first["image"])
+
+    def test_elsewhere_the_key_is_not_known(self) -> None:
+        with pytest.raises(ValueError, match="munit_metadata"):
+            A.Compose([transform()], strict=True)(image=IMAGE, munit_metadata=self.EXEMPLARS)
+
+
 class TestSaving:
     @pytest.fixture(autouse=True)
     def _checkpoints(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +292,8 @@ class TestSaving:
             "seed": 7,
             "device": "cpu",
             "truncation": 0.5,
+            "strength": 1.0,
+            "metadata_key": "munit_metadata",
         }
         assert A.to_dict(A.from_dict(state)) == state
 
@@ -222,6 +312,29 @@ class TestSaving:
         assert np.array_equal(first["image"], again["image"])
         assert np.array_equal(first["images"], again["images"])
         assert first["image"].mean() != replay(image=IMAGE)["image"].mean()
+
+    @pytest.mark.parametrize(
+        "options", [{"strength": (0.2, 0.9)}, {"strength": 0.5}, {"direction": {"a2b": 0.5, "b2a": 0.5}}]
+    )
+    def test_options_survive_replay_and_files(self, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        give_checkpoints(monkeypatch, frozen(BrightnessTranslator()), frozen(ShiftTranslator()))
+        images = np.stack([IMAGE + 0.3] * 6)
+        replay = A.ReplayCompose([MUNITTransform("digits", **options)])
+        first = replay(image=IMAGE, images=images)
+        again = A.ReplayCompose.replay(json.loads(json.dumps(first["replay"])), image=IMAGE, images=images)
+        assert np.array_equal(first["image"], again["image"])
+        assert np.array_equal(first["images"], again["images"])
+        state = json.loads(json.dumps(A.to_dict(MUNITTransform("digits", seed=4, **options))))
+        assert A.to_dict(A.from_dict(state)) == state
+        expected = MUNITTransform("digits", seed=4, **options)(images=images)["images"]
+        assert np.array_equal(A.from_dict(state)(images=images)["images"], expected)
+
+    def test_a_guard_cannot_be_written_down(self) -> None:
+        munit = MUNITTransform("digits", guard=LabelGuard(BrightnessClassifier()))
+        with pytest.raises(NotImplementedError, match="with a guard cannot be written down"):
+            A.to_dict(munit)
+        with pytest.raises(NotImplementedError, match="with a guard"):
+            A.ReplayCompose([munit])(image=IMAGE)
 
     def test_replay_survives_json(self) -> None:
         first = A.ReplayCompose([MUNITTransform("digits")])(image=IMAGE)
@@ -300,11 +413,6 @@ class TestStreams:
         flags = np.array(drawn).reshape(2, -1) != 0.0
         assert 0.3 < flags.mean() < 0.7
         assert not np.array_equal(flags[0], flags[1])
-
-    @pytest.mark.slow
-    def test_spawned_workers_and_epochs_never_repeat(self) -> None:
-        drawn = epochs(A.Compose([transform(seed=7)]), "spawn", False)
-        assert len(set(drawn)) == len(drawn) == 12
 
 
 def epochs(munit: Any, start_method: str, persistent: bool, length: int = 6) -> list[float]:

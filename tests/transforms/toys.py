@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from munitaug.styles import StyleSource
 from munitaug.translator import Translator
 from munitaug.types import Content
 
@@ -61,6 +62,30 @@ class OneToOneTranslator(Translator):
         raise ValueError('this method has no styles; give style="prior"')
 
 
+class BrightnessClassifier(nn.Module):
+    """Two classes: 0 for images darker than the middle grey, 1 for brighter ones; remembers the shapes it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.ones(1))
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(tuple(images.shape))
+        mean = self.slope * images.mean(dim=(1, 2, 3))
+        return torch.stack([-mean, mean], dim=1)
+
+
+class StylesByClass(StyleSource):
+    """Gives the label itself as both numbers of the style."""
+
+    def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
+        raise AssertionError("labels were at hand")
+
+    def sample_for(self, labels: Tensor, k: int, generator: torch.Generator) -> Tensor:
+        return labels.float().view(-1, 1, 1).expand(-1, k, 2)
+
+
 def frozen(translator: Translator) -> Translator:
     return translator.eval().requires_grad_(False)
 
@@ -93,13 +118,18 @@ class CallsBrightness(nn.Module):
         return torch.from_numpy(self.transform(image=array)["image"]).permute(2, 0, 1)
 
 
-def give_checkpoints(monkeypatch: pytest.MonkeyPatch, translator: Translator) -> list[tuple[str, str, str]]:
-    """Makes every checkpoint path hold the translator; gives the list of (path, direction, device) asked for."""
+def give_checkpoints(
+    monkeypatch: pytest.MonkeyPatch, translator: Translator, back: Translator | None = None
+) -> list[tuple[str, str, str]]:
+    """Makes every checkpoint path hold the translator, and ``back`` (or the same one) for b2a.
+
+    Gives the list of (path, direction, device) asked for.
+    """
     asked: list[tuple[str, str, str]] = []
 
     def shared_translator(path: str, direction: str, device: torch.device) -> Translator:
         asked.append((path, direction, str(device)))
-        return translator
+        return back if back is not None and direction == "b2a" else translator
 
     checkpoint = ModuleType("munitaug.checkpoint")
     vars(checkpoint)["shared_translator"] = shared_translator
