@@ -1,0 +1,258 @@
+"""Batches as data loaders give them: where images and labels stand in one, and how everything in it is repeated.
+
+A batch is a tensor, or any nesting of tuples, lists and mappings around tensors, as ``default_collate`` makes it.
+
+Floor 6: imports torch and torchvision only.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sized
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+
+LabelsGetter = Literal["default"] | Callable[[Any], object] | None
+Sample = TypeVar("Sample")
+
+REFUSED = {
+    PIL.Image.Image: "PIL images cannot be batched; convert them with torchvision.transforms.v2.PILToTensor() first",
+    tv_tensors.Video: "videos are for MUNITTransform, which gives every frame of a clip one style",
+    tv_tensors.BoundingBoxes: "boxes cannot be repeated with their images; use MUNITTransform on single samples",
+    tv_tensors.KeyPoints: "keypoints cannot be repeated with their images; use MUNITTransform on single samples",
+    tv_tensors.Mask: "masks are repeated as plain tensors of one mask per image: give mask.as_subclass(torch.Tensor)",
+}
+
+
+def find_images(sample: object, labels: Tensor | None, ndim: int = 4) -> list[Tensor]:
+    """Gives the images of a batch: every tv_tensors.Image, or else the first plain image tensor.
+
+    Args:
+        sample: the batch.
+        labels: what was found as labels; never taken for images.
+        ndim: 4 for B x C x H x W, 5 for B x K x C x H x W.
+
+    Raises:
+        TypeError: an image that is neither uint8 nor floating, or something that has no batched form.
+        ValueError: there is no image, or one with another number of dimensions.
+    """
+    leaves = list(_leaves(sample))
+    for leaf in leaves:
+        _refuse_unbatched(leaf)
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf is not labels]
+    images = [tensor for tensor in tensors if isinstance(tensor, tv_tensors.Image)]
+    if not images:
+        images = _first_plain_image(tensors, ndim)
+    for image in images:
+        _check_image(image, ndim)
+    return images
+
+
+def find_labels(sample: object, getter: LabelsGetter) -> Tensor | None:
+    """Gives the labels of a batch where torchvision's MixUp and CutMix find them.
+
+    "default" takes the second item of a tuple or list, or in a mapping (which may be that second item) the key
+    "labels" in any case, or the first key that contains "label". A batch that is one tensor has no labels.
+
+    Raises:
+        TypeError: what was found is not a tensor.
+        ValueError: "default" finds nothing, or the labels are neither classes (B) nor weights (B x classes).
+    """
+    if getter is None:
+        return None
+    labels = _labels_by_custom(sample) if getter == "default" else getter(sample)
+    if labels is None:
+        return None
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be a tensor, got {type(labels).__name__}; without labels give labels_getter=None")
+    if labels.ndim not in (1, 2):
+        raise ValueError(
+            f"labels must be classes of shape (B,) or weights of shape (B, classes), got {tuple(labels.shape)}; other "
+            "targets are repeated just as well with labels_getter=None"
+        )
+    return labels
+
+
+def labels_to_classes(labels: Tensor | None) -> Tensor | None:
+    """Gives int64 classes of B integers, or of the greatest weights of B x classes; None of anything else."""
+    if labels is None:
+        return None
+    if labels.ndim == 2:
+        return labels.argmax(dim=1)
+    is_class = labels.dtype != torch.bool and not labels.dtype.is_floating_point and not labels.dtype.is_complex
+    return labels.to(torch.int64) if is_class else None
+
+
+def repeat_rows(sample: Sample, count: int, copies: int, images: Mapping[int, Tensor]) -> Sample:
+    """Gives the batch with its images replaced, and everything else that has one row per image repeated row by row.
+
+    Row i becomes rows i * copies to i * copies + copies - 1 of every tensor and array, and of every list that holds
+    no tensors (names of files, for example). Strings, numbers and 0-dimensional tensors belong to the whole batch and
+    stay, and so does everything else when ``copies`` is 1.
+
+    Args:
+        sample: the batch; it is not changed.
+        count: B.
+        copies: of each row.
+        images: what stands in for the object with that identity.
+
+    Raises:
+        ValueError: a tensor, array or list that does not have B rows.
+        TypeError: a container of another kind, whose rows cannot be told.
+    """
+    repeated: Sample = _repeat(sample, count, copies, images, "the batch")
+    return repeated
+
+
+def batch_to_device(sample: Sample, device: torch.device, prepare: Callable[[Tensor], Tensor] | None = None) -> Sample:
+    """Gives the batch with its tensors on the device, copied without waiting where the device allows that.
+
+    Args:
+        sample: the batch; it is not changed.
+        device: where the tensors go.
+        prepare: applied to each tensor before, for instance to pin its memory.
+    """
+
+    def move(tensor: Tensor) -> Tensor:
+        return (tensor if prepare is None else prepare(tensor)).to(device, non_blocking=True)
+
+    moved: Sample = map_tensors(sample, move)
+    return moved
+
+
+def map_tensors(sample: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Gives the batch with the function applied to each of its tensors; the rest are the same objects."""
+    if isinstance(sample, Tensor):
+        return function(sample)
+    if isinstance(sample, Mapping):
+        return _mapping_like(sample, {key: map_tensors(value, function) for key, value in sample.items()})
+    if isinstance(sample, list | tuple):
+        return _sequence_like(sample, [map_tensors(value, function) for value in sample])
+    return sample
+
+
+def _leaves(sample: object) -> Iterator[object]:
+    if isinstance(sample, Mapping):
+        for value in sample.values():
+            yield from _leaves(value)
+    elif isinstance(sample, list | tuple):
+        for value in sample:
+            yield from _leaves(value)
+    else:
+        yield sample
+
+
+def _refuse_unbatched(leaf: object) -> None:
+    for kind, reason in REFUSED.items():
+        if isinstance(leaf, kind):
+            raise TypeError(f"a batch transform got {type(leaf).__name__}: {reason}")
+
+
+def _first_plain_image(tensors: list[Tensor], ndim: int) -> list[Tensor]:
+    fitting = [tensor for tensor in tensors if tensor.ndim == ndim]
+    usual = [tensor for tensor in fitting if tensor.dtype == torch.uint8 or tensor.dtype.is_floating_point]
+    if fitting:
+        return (usual or fitting)[:1]
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors) or "none"
+    raise ValueError(
+        f"no images found: a tensor {_shape_words(ndim)} is needed, the tensors of this batch have shapes: {shapes}; "
+        "for single images use MUNITTransform"
+    )
+
+
+def _check_image(image: Tensor, ndim: int) -> None:
+    if image.ndim != ndim:
+        raise ValueError(f"images must be {_shape_words(ndim)}, got shape {tuple(image.shape)}")
+    if image.dtype != torch.uint8 and not image.dtype.is_floating_point:
+        raise TypeError(
+            f"images must be uint8 in [0, 255] or floating in [0, 1], got {image.dtype}; convert first with "
+            "torchvision.transforms.v2.ToDtype(torch.uint8, scale=True)"
+        )
+
+
+def _shape_words(ndim: int) -> str:
+    return "B x C x H x W" if ndim == 4 else "B x K x C x H x W"
+
+
+def _labels_by_custom(sample: Any) -> object:
+    if isinstance(sample, Tensor):
+        return None
+    if isinstance(sample, list | tuple):
+        if len(sample) == 1:
+            return None
+        sample = sample[1]
+    if isinstance(sample, Tensor) and not isinstance(sample, tv_tensors.TVTensor):
+        return sample
+    if isinstance(sample, Mapping):
+        keys = [key for key in sample if isinstance(key, str)]
+        exact = [key for key in keys if key.lower() == "labels"]
+        for key in [*exact, *(key for key in keys if "label" in key.lower())]:
+            return sample[key]
+    raise ValueError(
+        'no labels found: they must be the second item of the batch, or stand under a key with "label" in its name; '
+        "pass a function as labels_getter, or labels_getter=None if there are none"
+    )
+
+
+def _repeat(node: Any, count: int, copies: int, images: Mapping[int, Tensor], place: str) -> Any:
+    if id(node) in images:
+        return images[id(node)]
+    if isinstance(node, Mapping):
+        inner = {key: _repeat(value, count, copies, images, f"{place}[{key!r}]") for key, value in node.items()}
+        return _mapping_like(node, inner)
+    if isinstance(node, list | tuple) and _is_container(node):
+        parts = [_repeat(value, count, copies, images, f"{place}[{at}]") for at, value in enumerate(node)]
+        return _sequence_like(node, parts)
+    if copies == 1 or isinstance(node, str | bytes) or not isinstance(node, Sized) or _is_scalar(node):
+        return node
+    if not isinstance(node, Tensor | np.ndarray | list | tuple):
+        raise TypeError(
+            f"{place} is a {type(node).__name__}, whose rows cannot be told; put it into a tensor, list or mapping, or "
+            "take it out of the batch"
+        )
+    if len(node) != count:
+        raise ValueError(
+            f"{place} has {len(node)} rows, but the batch has {count} images, each of which becomes {copies}; give one "
+            "row per image, or take it out of the batch"
+        )
+    return _repeat_each(node, copies)
+
+
+def _repeat_each(rows: Any, copies: int) -> Any:
+    if isinstance(rows, Tensor):
+        return rows.repeat_interleave(copies, dim=0)
+    if isinstance(rows, np.ndarray):
+        return rows.repeat(copies, axis=0)
+    return _sequence_like(rows, [row for row in rows for _ in range(copies)])
+
+
+def _is_scalar(node: Sized) -> bool:
+    return isinstance(node, Tensor | np.ndarray) and node.ndim == 0
+
+
+def _is_container(parts: list[Any] | tuple[Any, ...]) -> bool:
+    # A named tuple has named parts, not rows; an empty list has nothing to repeat.
+    return (
+        not parts
+        or hasattr(parts, "_fields")
+        or any(isinstance(part, Tensor | np.ndarray | Mapping | list | tuple) for part in parts)
+    )
+
+
+def _mapping_like(like: Mapping[Any, Any], content: dict[Any, Any]) -> Mapping[Any, Any]:
+    if type(like) is dict or not isinstance(like, MutableMapping):
+        return content
+    twin = copy.copy(like)
+    twin.update(content)
+    return twin
+
+
+def _sequence_like(like: list[Any] | tuple[Any, ...], parts: list[Any]) -> list[Any] | tuple[Any, ...]:
+    if isinstance(like, list):
+        return parts
+    return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
