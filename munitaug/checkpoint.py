@@ -28,7 +28,7 @@ from munitaug.files import replacing, sha256_of, write_text
 from munitaug.method import Method, OptimiserSettings
 from munitaug.methods import METHODS
 from munitaug.translator import Translator
-from munitaug.types import CheckpointError, DomainKey, split_direction
+from munitaug.types import CheckpointError, direction_name, split_direction
 
 FORMAT = "munitaug-checkpoint"
 FORMAT_VERSION = 1
@@ -70,7 +70,7 @@ def save_method(method: Method, path: str | Path, provenance: Mapping[str, Json]
         "format_version": FORMAT_VERSION,
         "method": core.name,
         "config": dataclasses.asdict(core.config),  # type: ignore[call-overload]
-        "directions": [f"{source}2{target}" for source, target in core.directions],
+        "directions": [direction_name(*direction) for direction in core.directions],
         "weights": {"file": weights.name, "sha256": digest, "bytes": weights.stat().st_size},
         "versions": {"munitaug": __version__, "torch": torch.__version__},
         "provenance": dict(provenance or {}),
@@ -112,7 +112,7 @@ def load_method(path: str | Path) -> Method:
         raise CheckpointError(f"{folder}: weights and configuration do not fit together: {error}") from error
     for key, value in sorted(tensors.items()):  # safetensors gives them in no fixed order
         if key.startswith("style_bank/"):
-            method.style_banks[_domain_key(key.removeprefix("style_bank/"))] = value
+            method.style_banks[key.removeprefix("style_bank/")] = value
     return method.eval()
 
 
@@ -191,12 +191,12 @@ def frozen_translator(method: Method, direction: str) -> Translator:
     Raises:
         ValueError: unknown direction, or one that the method does not translate.
     """
-    source, target = split_direction(direction)
-    known = method.core.directions
-    if (source, target) not in known:
-        present = ", ".join(f'"{a}2{b}"' for a, b in known)
-        raise ValueError(f'this {method.core.name} translates {present} only, but direction is "{direction}"')
-    return method.core.translator(source, target).eval().requires_grad_(False)
+    core = method.core
+    source, target = (core.domain_key(key) for key in split_direction(direction))
+    if (source, target) not in core.directions:
+        present = ", ".join(f'"{direction_name(*known)}"' for known in core.directions)
+        raise ValueError(f'this {core.name} translates {present} only, but direction is "{direction}"')
+    return core.translator(source, target).eval().requires_grad_(False)
 
 
 def _read_weights(folder: Path, index: dict[str, Json]) -> dict[str, Tensor]:
@@ -232,10 +232,6 @@ def _lasting(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _is_extra(name: str) -> bool:
     return name.split(".")[-1] == "_extra_state"
-
-
-def _domain_key(text: str) -> DomainKey:
-    return "a" if text == "a" else "b"
 
 
 def _plain(tensor: Tensor) -> Tensor:

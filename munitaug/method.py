@@ -129,6 +129,10 @@ class Method(nn.Module, ABC):
             ValueError: the method does not translate in this direction.
         """
 
+    def domain_key(self, key: DomainKey) -> DomainKey:
+        """Gives what this method calls a domain; "a" and "b" are the first and the second of several."""
+        return key
+
     def prepare(self, pairs: Iterable[Pair]) -> None:
         """Runs once before step 0, for statistics that a method takes from its data; most need none."""
         del pairs

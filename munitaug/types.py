@@ -6,12 +6,11 @@ Floor 1: imports torch only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
-Direction = Literal["a2b", "b2a"]
-DomainKey = Literal["a", "b"]
+DomainKey = str
+"""What a method calls a domain: "a" and "b", or a name where it has more than two."""
 Content = Tensor | tuple[Tensor, ...]
 
 UNLABELLED = -1
@@ -47,12 +46,14 @@ class Pair:
         b: N x C x H x W in [-1, 1], images of domain b.
         label_a: N int64 classes of ``a``, or ``None``; ``-1`` marks an unlabelled image.
         seed: decides every random draw of the losses (styles, pools); a function of (run seed, step).
+        domains: which domains these are, for a method of more than two.
     """
 
     a: Tensor
     b: Tensor
     label_a: Tensor | None = None
     seed: int = 0
+    domains: tuple[DomainKey, DomainKey] = ("a", "b")
 
 
 BOTH_DIRECTIONS: tuple[tuple[DomainKey, DomainKey], ...] = (("a", "b"), ("b", "a"))
@@ -61,11 +62,24 @@ BOTH_DIRECTIONS: tuple[tuple[DomainKey, DomainKey], ...] = (("a", "b"), ("b", "a
 def split_direction(direction: str) -> tuple[DomainKey, DomainKey]:
     """Gives the (source, target) domain keys of a direction.
 
+    Args:
+        direction: "a2b", "b2a", or two names of a method of more domains, as "mnist:usps".
+
     Raises:
-        ValueError: direction is neither "a2b" nor "b2a".
+        ValueError: direction is none of these.
     """
     if direction == "a2b":
         return "a", "b"
     if direction == "b2a":
         return "b", "a"
-    raise ValueError(f'direction must be "a2b" or "b2a", got {direction!r}')
+    names = direction.split(":") if isinstance(direction, str) else []
+    if len(names) == 2 and all(names) and names[0] != names[1]:
+        return names[0], names[1]
+    raise ValueError(
+        f'direction must be "a2b" or "b2a", got {direction!r}; a model of several domains takes "mnist:usps"'
+    )
+
+
+def direction_name(source: DomainKey, target: DomainKey) -> str:
+    """Gives the direction that :func:`split_direction` takes apart into these keys."""
+    return f"{source}2{target}" if {source, target} == {"a", "b"} else f"{source}:{target}"

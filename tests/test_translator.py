@@ -118,7 +118,12 @@ def test_a_large_batch_is_decoded_in_pieces_without_a_difference(monkeypatch: py
     x, style = torch.rand(3, 3, 17, 18) * 2 - 1, torch.randn(3, 4, TINY.style_dim)
     sizes: list[int] = []
     decode = translator.decode
-    monkeypatch.setattr(translator, "decode", lambda content, codes: sizes.append(len(codes)) or decode(content, codes))
+
+    def noted(content: Content, codes: Tensor) -> Tensor:
+        sizes.append(len(codes))
+        return decode(content, codes)
+
+    monkeypatch.setattr(translator, "decode", noted)
     with torch.no_grad():
         whole = translator.translate(x, style)
         monkeypatch.setattr("munitaug.translator.PIXELS_AT_ONCE", 3 * 20 * 20)
@@ -132,6 +137,11 @@ def test_with_a_gradient_a_batch_stays_whole(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("munitaug.translator.PIXELS_AT_ONCE", 1)
     sizes: list[int] = []
     decode = translator.decode
-    monkeypatch.setattr(translator, "decode", lambda content, codes: sizes.append(len(codes)) or decode(content, codes))
+
+    def noted(content: Content, codes: Tensor) -> Tensor:
+        sizes.append(len(codes))
+        return decode(content, codes)
+
+    monkeypatch.setattr(translator, "decode", noted)
     translator.translate(torch.rand(2, 3, 16, 16), torch.randn(2, 2, TINY.style_dim))
     assert sizes == [4]

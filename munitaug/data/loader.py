@@ -5,8 +5,10 @@ Floor 2: imports types, random, images and data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import count
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations, count
 
 import torch
 from torch import Tensor
@@ -21,7 +23,52 @@ from munitaug.types import MIN_SIDE, DomainError, DomainKey, Pair
 _KEPT_PERMUTATIONS = 4
 
 
-class UnpairedLoader:
+class PairLoader(ABC):
+    """An endless stream of pairs, each a function of its step.
+
+    Args:
+        batch_size: images of each domain in a batch.
+        seed: of the run.
+        workers: processes that decode ahead; 0 reads in this one. Their number does not change a pair.
+
+    Raises:
+        ValueError: batch_size below 1, or workers below 0.
+    """
+
+    def __init__(self, batch_size: int, seed: int, workers: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if workers < 0:
+            raise ValueError(f"workers must be 0 or more, got {workers}")
+        self.batch_size = batch_size
+        self.seed = seed
+        self.workers = workers
+
+    @abstractmethod
+    def pair_at(self, step: int) -> Pair:
+        """Gives the pair of one step; images are N x C x H x W in [-1, 1]."""
+
+    def from_step(self, step: int) -> Iterator[Pair]:
+        """Gives the pairs of ``step``, ``step + 1``, ... without end.
+
+        Raises:
+            ValueError: step is negative.
+        """
+        if step < 0:
+            raise ValueError(f"step must be 0 or more, got {step}")
+        if self.workers == 0:
+            return map(self.pair_at, count(step))
+        batches = DataLoader(
+            _Pairs(self),
+            batch_size=None,
+            sampler=_StepsFrom(step),
+            num_workers=self.workers,
+            generator=torch.Generator(),
+        )
+        return iter(batches)
+
+
+class UnpairedLoader(PairLoader):
     """Batches of two domains in no correspondence; nothing depends on what was read before.
 
     Draw ``step * batch_size + i`` of a domain is entry ``draw % len`` of the permutation of epoch
@@ -53,37 +100,12 @@ class UnpairedLoader:
         crop: int | None = None,
         workers: int = 0,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if workers < 0:
-            raise ValueError(f"workers must be 0 or more, got {workers}")
+        super().__init__(batch_size, seed, workers)
         check_compatible(domain_a, domain_b, crop)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.workers = workers
         self._domain_a = domain_a
         self._labels_a = domain_a.labels
         self._stream_a = _DomainStream(domain_a, "a", batch_size, seed, flip, crop)
         self._stream_b = _DomainStream(domain_b, "b", batch_size, seed, flip, crop)
-
-    def from_step(self, step: int) -> Iterator[Pair]:
-        """Gives the pairs of ``step``, ``step + 1``, ... without end.
-
-        Raises:
-            ValueError: step is negative.
-        """
-        if step < 0:
-            raise ValueError(f"step must be 0 or more, got {step}")
-        if self.workers == 0:
-            return map(self.pair_at, count(step))
-        batches = DataLoader(
-            _Pairs(self),
-            batch_size=None,
-            sampler=_StepsFrom(step),
-            num_workers=self.workers,
-            generator=torch.Generator(),
-        )
-        return iter(batches)
 
     def pair_at(self, step: int) -> Pair:
         """Gives the pair of one step; images are N x C x H x W in [-1, 1]."""
@@ -94,6 +116,58 @@ class UnpairedLoader:
             label_a=None if self._labels_a is None else self._labels_a[order_a],
             seed=seed_of(self.seed, "pair", step),
         )
+
+
+class MultiDomainLoader(PairLoader):
+    """Pairs of several domains: step by step another two of them, all twos equally often.
+
+    The order of the twos is shuffled anew for every round; the domain that comes first in ``domains`` is ``Pair.a``.
+
+    Args:
+        domains: at least two, by name, alike in channels and size.
+        batch_size: images of each of the two domains in a batch.
+        seed: of the run.
+        flip: see :class:`UnpairedLoader`.
+        crop: see :class:`UnpairedLoader`.
+        workers: processes that decode ahead.
+
+    Raises:
+        DomainError: domains differ in channels or size, or are too small.
+        ValueError: fewer than two domains, batch_size below 1, or workers below 0.
+    """
+
+    def __init__(
+        self,
+        domains: Mapping[str, ImageDomain],
+        *,
+        batch_size: int,
+        seed: int,
+        flip: bool = False,
+        crop: int | None = None,
+        workers: int = 0,
+    ) -> None:
+        super().__init__(batch_size, seed, workers)
+        if len(domains) < 2:
+            raise ValueError(f"at least two domains are needed, got {len(domains)}")
+        self._loaders = {
+            (first, second): UnpairedLoader(
+                domains[first],
+                domains[second],
+                batch_size=batch_size,
+                seed=seed_of(seed, first, second),
+                flip=flip,
+                crop=crop,
+            )
+            for first, second in combinations(domains, 2)
+        }
+
+    def pair_at(self, step: int) -> Pair:
+        """Gives the pair of one step; its ``domains`` say which two it is of."""
+        turn, place = divmod(step, len(self._loaders))
+        order = random_permutation(len(self._loaders), self.seed, "domains", turn)
+        names = list(self._loaders)[int(order[place])]
+        pair = self._loaders[names].pair_at(turn)
+        return replace(pair, seed=seed_of(self.seed, "pair", step), domains=names)
 
 
 def check_compatible(domain_a: ImageDomain, domain_b: ImageDomain, crop: int | None = None) -> None:
@@ -199,7 +273,7 @@ def _cut(image: Tensor, corner: Tensor, side: int) -> Tensor:
 class _Pairs(Dataset[Pair]):
     """Item ``step`` is the whole batch of that step, so workers need no shared state."""
 
-    def __init__(self, loader: UnpairedLoader) -> None:
+    def __init__(self, loader: PairLoader) -> None:
         self._loader = loader
 
     def __getitem__(self, step: int) -> Pair:

@@ -257,7 +257,8 @@ class DistanceGan(Method):
 
     def _normalised(self, distances: Tensor, key: DomainKey) -> Tensor:
         mean, deviation = self.statistics["ab".index(key)]
-        return (distances - mean) / deviation
+        normalised: Tensor = (distances - mean) / deviation
+        return normalised
 
     def _distances(self, images: Tensor) -> Tensor:
         return half_distances(images) if self._config.distance == "self" else pairwise_distances(images)

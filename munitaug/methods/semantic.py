@@ -93,16 +93,21 @@ class SemanticConsistency(Method):
         """
         if pair.label_a is None or bool((pair.label_a == UNLABELLED).any()):
             raise LabelMissingError("semantic consistency needs labels of the source images, but there are none")
-        translator = self.method.translator("a", "b")
+        translator = self.method.translator(*pair.domains)
         generator = torch_generator(pair.seed, "style", "semantic")
         style = PriorStyles(translator.style_dim).sample(len(pair.a), 1, generator).to(pair.a.device)
         logits = self._classifier[0](translator.translate(pair.a, style).squeeze(1))
         return F.cross_entropy(logits.float(), pair.label_a)
 
+    def _between_unlabelled(self, pair: Pair) -> bool:
+        """Says whether this is a pair of a method of several domains whose first image has no label to keep."""
+        several = self.method.core.domain_key("a") != "a"
+        return several and (pair.label_a is None or bool((pair.label_a == UNLABELLED).any()))
+
     def _with_semantic_term(self, phase: Phase) -> Loss:
         def loss(pair: Pair) -> dict[str, Tensor]:
             terms = phase.loss(pair)
-            if self.weight > 0.0:
+            if self.weight > 0.0 and not self._between_unlabelled(pair):
                 terms["semantic"] = self.weight * self.semantic_loss(pair)
             return terms
 
@@ -111,7 +116,7 @@ class SemanticConsistency(Method):
 
 def _translating_phase(method: Method) -> str:
     """Gives the name of the phase that trains the a -> b translator."""
-    wanted = {id(parameter) for parameter in method.translator("a", "b").parameters()}
+    wanted = {id(parameter) for parameter in method.translator(*method.core.directions[0]).parameters()}
     for phase in reversed(method.phases()):
         if any(id(parameter) in wanted for module in phase.modules for parameter in module.parameters()):
             return phase.name

@@ -26,6 +26,7 @@ class DiscriminatorShape:
         n_layers: 4 x 4 convolutions of stride 2 at each scale.
         n_scales: image pyramid levels, each judged by weights of its own.
         spectral_norm: divide every weight by its largest singular value (Miyato et al. 2018).
+        n_outputs: score maps of each scale, one for each domain that shares the discriminator.
     """
 
     channels: int
@@ -33,6 +34,7 @@ class DiscriminatorShape:
     n_layers: int
     n_scales: int
     spectral_norm: bool = False
+    n_outputs: int = 1
 
 
 class PatchDiscriminator(nn.Module):
@@ -45,11 +47,11 @@ class PatchDiscriminator(nn.Module):
         for _ in range(shape.n_layers):
             layers.append(ConvUnit(channels, width, 4, stride=2, padding=1, activation="leaky_relu"))
             channels, width = width, 2 * width
-        layers.append(nn.Conv2d(channels, 1, 1))
+        layers.append(nn.Conv2d(channels, shape.n_outputs, 1))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gives N x 1 x h x w scores, unbounded, for x: N x C x H x W in [-1, 1]."""
+        """Gives N x n_outputs x h x w scores, unbounded, for x: N x C x H x W in [-1, 1]."""
         out: Tensor = self.layers(x)
         return out
 

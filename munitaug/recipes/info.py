@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from munitaug.checkpoint import find_checkpoint, load_method, read_index
+from munitaug.types import direction_name
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def checkpoint_facts(path: str | Path) -> CheckpointFacts:
         translator_parameters=sum(parameter.numel() for parameter in translator.parameters()),
         all_parameters=sum(parameter.numel() for parameter in method.parameters()),
         style_bank_sizes={key: len(bank) for key, bank in method.style_banks.items()},
-        directions=tuple(f"{source}2{target}" for source, target in method.directions),
+        directions=tuple(direction_name(*direction) for direction in method.directions),
         sha256=str(index["weights"]["sha256"]),
         config=dict(index["config"]),
         provenance=dict(index["provenance"]) | {"versions": index.get("versions", {})},

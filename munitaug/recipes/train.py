@@ -6,6 +6,8 @@ Floor 6: imports floors 1-5.
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,11 +18,11 @@ from munitaug._version import __version__
 from munitaug.adaptation import FitSettings, build_classifier
 from munitaug.checkpoint import save_method
 from munitaug.data.domain import ImageDomain
-from munitaug.data.loader import UnpairedLoader
+from munitaug.data.loader import MultiDomainLoader, PairLoader, UnpairedLoader
 from munitaug.files import replacing
 from munitaug.images import uint8_to_model
 from munitaug.method import Method, MethodConfig
-from munitaug.methods import METHODS, SemanticConsistency
+from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticConsistency
 from munitaug.networks.vgg import load_vgg_features
 from munitaug.random import random_permutation
 from munitaug.recipes.classifier import train_classifier
@@ -31,6 +33,7 @@ from munitaug.training.trainer import STATE_FILE, OnStep
 from munitaug.types import DomainKey
 
 STYLE_BANK_SIZE = 512
+NOT_IN_NAMES = re.compile(r"[:/.\s]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,7 @@ def train(
     target: str | ImageDomain,
     out: str | Path,
     *,
+    others: Sequence[str | ImageDomain] = (),
     method: str = "munit",
     preset: str = "small",
     config: MethodConfig | None = None,
@@ -77,6 +81,7 @@ def train(
         source: labelled or unlabelled images to be translated (domain a): a spec or a domain.
         target: images of the kind that is wanted (domain b); labels are not read.
         out: the run folder.
+        others: further domains, for the method "multidomain", which is then one model of all of them.
         method: a name of METHODS.
         preset: a named configuration of the method.
         config: a configuration of your own, in place of the preset.
@@ -102,23 +107,19 @@ def train(
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     domain_a = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
     domain_b = data.open(target, invert=data.invert_target) if isinstance(target, str) else target
+    further = [data.open(other, invert=data.invert_target) if isinstance(other, str) else other for other in others]
     method_class = METHODS[method]
     settings = config or method_class.config_class.preset(preset, channels=domain_a.channels)
+    domains = _name_domains([domain_a, domain_b, *further], method)
+    if isinstance(settings, MultiDomainConfig):
+        settings = dataclasses.replace(settings, domains=tuple(domains))
     _check_source(domain_a, settings, semantic)
-    loader = UnpairedLoader(
-        domain_a,
-        domain_b,
-        batch_size=training.batch_size,
-        seed=training.seed,
-        flip=training.flip,
-        crop=training.crop or None,
-        workers=training.workers,
-    )
+    loader = _make_loader(domains, training)
     folder = Path(out)
     features = load_vgg_features(vgg_weights) if vgg_weights is not None else None
     core = method_class(settings, seed=training.seed, features=features)
     core.phases()  # says at once if the configuration lacks something
-    facts = _facts(core, training, semantic, domain_a, domain_b)
+    facts = _facts(core, training, semantic, domains)
     start_run(folder, facts, resume)
     trained: Method = core
     if semantic.weight > 0.0:
@@ -129,24 +130,68 @@ def train(
         begun = resume and (folder / STATE_FILE).exists()  # a run may have been killed before its first state
         trainer.run(resume=begun, on_step=on_step, should_stop=should_stop, progress=progress)
     core.eval().cpu()
-    domains: dict[DomainKey, ImageDomain] = {"a": domain_a, "b": domain_b}
-    for _, key in core.directions:
+    for key in dict.fromkeys(target for _, target in core.directions):
         core.style_banks[key] = encode_style_bank(core, key, domains[key], training)
     return save_method(core, folder / "checkpoint", facts)
 
 
+def _name_domains(domains: Sequence[ImageDomain], method: str) -> dict[DomainKey, ImageDomain]:
+    """Gives the domains by what the method calls them.
+
+    Raises:
+        ValueError: more than two for a method of two, or two of one name.
+    """
+    if method != MultiDomain.name:
+        if len(domains) > 2:
+            raise ValueError(
+                f'others are for the method "{MultiDomain.name}", but method is {method!r}; leave them out'
+            )
+        return dict(zip(("a", "b"), domains, strict=True))
+    names = [NOT_IN_NAMES.sub("-", Path(domain.name.split(":")[0]).name) for domain in domains]
+    if len(set(names)) != len(names):
+        raise ValueError(
+            f"each domain needs a name of its own, got {', '.join(names)}: the names are those of the data sets or "
+            "folders; copy or link a folder under another name"
+        )
+    return dict(zip(names, domains, strict=True))
+
+
+def _make_loader(domains: dict[DomainKey, ImageDomain], training: TrainConfig) -> PairLoader:
+    crop = training.crop or None
+    if list(domains) == ["a", "b"]:
+        return UnpairedLoader(
+            domains["a"],
+            domains["b"],
+            batch_size=training.batch_size,
+            seed=training.seed,
+            flip=training.flip,
+            crop=crop,
+            workers=training.workers,
+        )
+    return MultiDomainLoader(
+        domains,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        flip=training.flip,
+        crop=crop,
+        workers=training.workers,
+    )
+
+
 def _facts(
-    core: Method, training: TrainConfig, semantic: SemanticOptions, source: ImageDomain, target: ImageDomain
+    core: Method, training: TrainConfig, semantic: SemanticOptions, domains: dict[DomainKey, ImageDomain]
 ) -> dict[str, object]:
     """Gives what decides a run: config.json, and the checkpoint's provenance."""
-    return {
+    source, target, *others = ({"name": domain.name, "images": len(domain)} for domain in domains.values())
+    several = {"others": others} if others else {}
+    return several | {
         "munitaug": __version__,
         "method": core.name,
         "config": dataclasses.asdict(core.config),  # type: ignore[call-overload]
         "training": dataclasses.asdict(training),
         "semantic": dataclasses.asdict(semantic),
-        "source": {"name": source.name, "images": len(source)},
-        "target": {"name": target.name, "images": len(target)},
+        "source": source,
+        "target": target,
     }
 
 
@@ -156,11 +201,11 @@ def encode_style_bank(method: Method, key: DomainKey, domain: ImageDomain, train
 
     Args:
         method: trained, on the CPU.
-        key: "a" or "b", whose style encoder is used.
+        key: of the domain, whose style encoder is used.
         domain: the images.
         training: its crop is applied at the centre, its seed chooses the images.
     """
-    translator = method.translator("b", "a") if key == "a" else method.translator("a", "b")
+    translator = next(method.translator(*direction) for direction in method.directions if direction[1] == key)
     if translator.style_dim == 0:
         return torch.zeros(0, 0)
     order = random_permutation(len(domain), training.seed, "style-bank", key)[:STYLE_BANK_SIZE]

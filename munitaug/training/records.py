@@ -17,6 +17,7 @@ from munitaug.method import Method
 from munitaug.networks.modes import evaluation_mode
 from munitaug.random import torch_generator
 from munitaug.styles import PriorStyles
+from munitaug.types import DomainKey
 
 
 class RunLog:
@@ -63,17 +64,25 @@ class RunLog:
 
 
 @torch.no_grad()
-def save_sample_grid(path: Path, method: Method, image_a: Tensor, image_b: Tensor, variants: int = 4) -> None:
+def save_sample_grid(
+    path: Path,
+    method: Method,
+    image_a: Tensor,
+    image_b: Tensor,
+    domains: tuple[DomainKey, DomainKey] = ("a", "b"),
+    variants: int = 4,
+) -> None:
     """Draws rows of originals of a and their translations under fixed styles, then real images of b.
 
     Args:
         path: of the PNG.
-        method: whose a -> b translator is drawn.
+        method: whose translator of these domains is drawn.
         image_a: N x C x H x W in [-1, 1]; N columns.
         image_b: N x C x H x W in [-1, 1].
+        domains: what the method calls them.
         variants: rows of translations.
     """
-    translator = method.core.translator("a", "b")
+    translator = method.core.translator(*domains)
     rows = [image_a]
     if translator.style_dim > 0:
         styles = PriorStyles(translator.style_dim).sample(1, variants, torch_generator(0, "samples"))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from munitaug.data.loader import UnpairedLoader
+from munitaug.data.loader import PairLoader
 from munitaug.method import Loss, Method, OptimiserSettings, Phase
 from munitaug.random import seed_of
 from munitaug.training.averaging import AveragedWeights
@@ -41,7 +41,7 @@ class Trainer:
         folder: of the run; log.jsonl, samples/ and state/ go there.
     """
 
-    def __init__(self, method: Method, loader: UnpairedLoader, config: TrainConfig, folder: Path) -> None:
+    def __init__(self, method: Method, loader: PairLoader, config: TrainConfig, folder: Path) -> None:
         self.config = config
         self.loader = loader
         self.folder = folder
@@ -175,10 +175,10 @@ class Trainer:
         pair = self._to_device(self.loader.pair_at(0))
         path = self.folder / "samples" / f"step-{step:08d}.png"
         if self.averaged is None:
-            save_sample_grid(path, self.method, pair.a[:8], pair.b[:8])
+            save_sample_grid(path, self.method, pair.a[:8], pair.b[:8], pair.domains)
         else:
             with self.averaged.in_place():
-                save_sample_grid(path, self.method, pair.a[:8], pair.b[:8])
+                save_sample_grid(path, self.method, pair.a[:8], pair.b[:8], pair.domains)
         return path
 
     def save(self, step: int) -> None:

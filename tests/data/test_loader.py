@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 
 from munitaug.data.domain import ArrayDomain
 from munitaug.data.folder import FolderDomain
-from munitaug.data.loader import UnpairedLoader
+from munitaug.data.loader import MultiDomainLoader, UnpairedLoader
 from munitaug.types import DomainError, Pair
 
 MakeDomain = Callable[..., ArrayDomain]
@@ -188,3 +189,50 @@ def test_negative_step_is_refused(numbered_domain: MakeDomain) -> None:
     loader = UnpairedLoader(numbered_domain(2), numbered_domain(2), batch_size=1, seed=0)
     with pytest.raises(ValueError, match="step must be 0 or more, got -1"):
         loader.from_step(-1)
+
+
+def three_domains() -> dict[str, ArrayDomain]:
+    labels = torch.arange(7) % 3
+    return {
+        name: ArrayDomain(name, torch.full((7, 1, 16, 16), level, dtype=torch.uint8), labels)
+        for name, level in (("x", 0), ("y", 100), ("z", 200))
+    }
+
+
+class TestSeveralDomains:
+    def test_every_two_come_equally_often_and_images_are_theirs(self) -> None:
+        loader = MultiDomainLoader(three_domains(), batch_size=2, seed=1)
+        levels = {"x": 0, "y": 100, "z": 200}
+        seen: Counter[tuple[str, str]] = Counter()
+        for _, pair in zip(range(30), loader.from_step(0), strict=False):
+            seen[pair.domains] += 1
+            first, second = (levels[name] / 127.5 - 1.0 for name in pair.domains)
+            assert pair.a.unique().tolist() == pytest.approx([first])
+            assert pair.b.unique().tolist() == pytest.approx([second])
+        assert seen == {("x", "y"): 10, ("x", "z"): 10, ("y", "z"): 10}
+
+    def test_a_pair_is_a_function_of_seed_and_step(self) -> None:
+        first, second = (MultiDomainLoader(three_domains(), batch_size=2, seed=1) for _ in range(2))
+        late = next(iter(second.from_step(7)))
+        pairs = [pair for _, pair in zip(range(8), first.from_step(0), strict=False)]
+        assert (late.domains, late.seed) == (pairs[7].domains, pairs[7].seed)
+        assert len({pair.seed for pair in pairs}) == 8
+        other = MultiDomainLoader(three_domains(), batch_size=2, seed=2)
+        assert [other.pair_at(step).domains for step in range(30)] != [
+            first.pair_at(step).domains for step in range(30)
+        ]
+
+    def test_workers_change_nothing(self) -> None:
+        alone, helped = (MultiDomainLoader(three_domains(), batch_size=2, seed=1, workers=w) for w in (0, 1))
+        for _, first, second in zip(range(4), alone.from_step(2), helped.from_step(2), strict=False):
+            assert first.domains == second.domains
+            assert torch.equal(first.a, second.a)
+
+    def test_one_domain_is_no_pair(self) -> None:
+        with pytest.raises(ValueError, match="at least two domains are needed, got 1"):
+            MultiDomainLoader({"x": three_domains()["x"]}, batch_size=2, seed=1)
+
+    def test_domains_that_do_not_fit_are_refused(self) -> None:
+        colour = ArrayDomain("colour", torch.zeros(7, 3, 16, 16, dtype=torch.uint8), torch.zeros(7, dtype=torch.int64))
+        with pytest.raises(DomainError, match="channels"):
+            MultiDomainLoader(three_domains() | {"colour": colour}, batch_size=2, seed=1)

@@ -43,7 +43,7 @@ def test_half_distances_compare_the_upper_with_the_lower_half() -> None:
 
 def loss_by_loop(method: DistanceGan, images: Tensor, fakes: Tensor) -> float:
     (mean_a, deviation_a), (mean_b, deviation_b) = method.statistics.tolist()
-    terms = []
+    terms: list[float] = []
     for i in range(len(images)):
         for j in range(i + 1, len(images)):
             before = (distance_by_loop(images[i], images[j]) - mean_a) / deviation_a
