@@ -102,13 +102,13 @@ class TransGagaConfig:
     n_scales: int = 3
     appearance_features: Literal["given", "random"] = "given"
     warm_up_steps: int = 20_000
-    weight_image: float = 10.0
-    weight_kl: float = 0.3
+    weight_image: float = 20.0
+    weight_kl: float = 0.05
     weight_separation: float = 0.1
     separation_deviation: float = 0.04
-    weight_concentration: float = 1.0
+    weight_concentration: float = 0.1
     weight_gan: float = 1.0
-    weight_code_gan: float = 0.1
+    weight_code_gan: float = 1.0
     weight_code_cycle: float = 1.0
     weight_cycle: float = 10.0
     weight_appearance: float = 1.0
@@ -141,8 +141,8 @@ class TransGagaConfig:
 
         ``paper``: the paper's 30 landmarks and objective on MUNIT-sized networks, for 64 px and more; its Gram
         matrices are those of VGG features, so a weights file is needed.
-        ``small``: for 16-64 px on a CPU: 10 landmarks, narrow networks, Gram matrices of random filters, a warm-up of
-        400 steps, lr 5e-4 with linear decay over the second half, EMA 0.995.
+        ``small``: for 16-64 px on a CPU: 16 landmarks, narrow networks, Gram matrices of random filters, a warm-up of
+        300 steps, lr 5e-4 with linear decay over the second half, EMA 0.995.
 
         Args:
             name: "paper" or "small".
@@ -158,7 +158,7 @@ class TransGagaConfig:
                 channels=channels,
                 width=16,
                 n_residual=2,
-                landmarks=10,
+                landmarks=16,
                 landmark_deviation=0.08,
                 mlp_width=64,
                 edge_kernel=5,
@@ -168,7 +168,7 @@ class TransGagaConfig:
                 n_discriminator_layers=3,
                 n_scales=2,
                 appearance_features="random",
-                warm_up_steps=400,
+                warm_up_steps=300,
                 separation_deviation=0.08,
                 optimiser=OptimiserSettings(lr=5e-4, linear_decay_from=0.5, ema_decay=0.995),
             )
