@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from munitaug.losses import (
     pairwise_distances,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.networks.image_pool import ImagePool
 from munitaug.networks.initialise import initialise_weights
 from munitaug.networks.one_to_one import MappingShape, NetworkName
 from munitaug.random import torch_generator
@@ -34,7 +35,7 @@ from munitaug.translator import OneToOneTranslator, Translator
 from munitaug.types import DomainKey, Pair
 
 Distance = Literal["pairs", "self"]
-PRESETS = ("digits", "small")
+PRESETS = ("paper", "digits", "small")
 GROUP = 64
 """Images whose distances to one another are measured at a time for the statistics."""
 LEAST_DEVIATION = 1e-6
@@ -46,10 +47,12 @@ class DistanceGanConfig:
 
     Args:
         channels: image channels of both domains, 1 to 4.
-        network: "digit" (the published networks for digits).
+        network: "digit" (the published networks for digits) or "resnet" (those of CycleGAN).
         width: feature maps of the generators' first convolution.
         discriminator_width: feature maps of the discriminators' first layer.
         n_discriminator_layers: strided layers of the discriminators.
+        n_residual: residual blocks of "resnet" generators.
+        pool_size: earlier translations kept for each discriminator; 0 keeps none.
         distance: "pairs" (distances between images) or "self" (between the upper and lower half of each).
         normalised: subtract the mean and divide by the deviation of the domain's real distances, as eq. 4 says.
         one_sided: train a -> b alone.
@@ -69,6 +72,8 @@ class DistanceGanConfig:
     width: int = 64
     discriminator_width: int = 64
     n_discriminator_layers: int = 3
+    n_residual: int = 9
+    pool_size: int = 0
     distance: Distance = "pairs"
     normalised: bool = True
     one_sided: bool = False
@@ -95,6 +100,8 @@ class DistanceGanConfig:
     def preset(cls, name: str, *, channels: int = 3) -> Self:
         """Gives a named configuration.
 
+        ``paper``: the published experiments on photographs: CycleGAN's networks with 9 residual blocks, pool of 50,
+        distance weight 1 either way, linear decay over the second half; batch size 2 or more.
         ``digits``: the published networks and weights of the digit experiment, for 32 px (MNIST -> SVHN was published
         with a distance weight of 0.05, SVHN -> MNIST with 0.1: this has 0.1 both ways).
         ``small``: for 16-64 px on a CPU: half the width, a discriminator of two strided layers, and for short runs lr
@@ -102,12 +109,15 @@ class DistanceGanConfig:
         with 0.1 every digit became the same one where we measured it (MNIST -> USPS, 16 px, 600 steps).
 
         Args:
-            name: "digits" or "small".
+            name: "paper", "digits" or "small".
             channels: image channels, 1 to 4.
 
         Raises:
             ValueError: unknown name.
         """
+        if name == "paper":
+            decay = OptimiserSettings(lr=2e-4, weight_decay=0.0, linear_decay_from=0.5)
+            return cls(channels=channels, network="resnet", pool_size=50, weight_distance=1.0, optimiser=decay)
         if name == "digits":
             return cls(channels=channels)
         if name == "small":
@@ -125,7 +135,12 @@ class DistanceGanConfig:
     def shape(self) -> MappingShape:
         """Gives the sizes of the networks."""
         return MappingShape(
-            self.network, self.channels, self.width, self.discriminator_width, self.n_discriminator_layers
+            self.network,
+            self.channels,
+            self.width,
+            self.discriminator_width,
+            self.n_discriminator_layers,
+            self.n_residual,
         )
 
 
@@ -153,6 +168,7 @@ class DistanceGan(Method):
         with torch.random.fork_rng(devices=[]):  # torch draws initial weights, which are drawn anew below
             self.generators = nn.ModuleDict({source: config.shape.generator() for source, _ in self.directions})
             self.discriminators = nn.ModuleDict({target: config.shape.discriminator() for _, target in self.directions})
+        self.pools = nn.ModuleDict({target: ImagePool(config.pool_size) for _, target in self.directions})
         initialise_weights(self.generators, "gaussian", torch_generator(seed, "generator"))
         initialise_weights(self.discriminators, "gaussian", torch_generator(seed, "discriminator"))
         self.register_buffer("statistics", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
@@ -216,7 +232,9 @@ class DistanceGan(Method):
         for source, target in self.directions:
             judge = self.discriminators[target]
             with torch.no_grad():
-                fake = self.generators[source](images[source])
+                fresh = self.generators[source](images[source])
+            pool = cast(ImagePool, self.pools[target])
+            fake = pool.exchange(fresh, torch_generator(pair.seed, "pool", target))
             loss = discriminator_loss(judge(images[target]), judge(fake), "lsgan")
             terms[f"gan_{target}"] = 0.5 * self._config.weight_gan * loss
         return terms

@@ -9,7 +9,7 @@ Floor 4: imports floors 1-3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from munitaug.losses import (
     pairwise_distances,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.networks.image_pool import ImagePool
 from munitaug.networks.initialise import initialise_weights
 from munitaug.networks.one_to_one import MappingShape, NetworkName
 from munitaug.random import torch_generator
@@ -29,7 +30,7 @@ from munitaug.translator import OneToOneTranslator, Translator
 from munitaug.types import DomainKey, Pair
 
 Geometry = Literal["rotation", "flip"]
-PRESETS = ("digits", "small")
+PRESETS = ("paper", "digits", "small")
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,12 @@ class GcGanConfig:
 
     Args:
         channels: image channels of both domains, 1 to 4.
-        network: "digit" (the published networks for digits).
+        network: "digit" (the published networks for digits) or "resnet" (those of CycleGAN).
         width: feature maps of the generators' first convolution.
         discriminator_width: feature maps of the discriminators' first layer.
         n_discriminator_layers: strided layers of the discriminators.
+        n_residual: residual blocks of "resnet" generators.
+        pool_size: earlier translations kept for each discriminator; 0 keeps none.
         geometry: "rotation" (90 degrees clockwise; square images only) or "flip" (upside down).
         one_sided: train a -> b alone.
         weight_gan: of the adversarial term (least squares), for either stream.
@@ -60,6 +63,8 @@ class GcGanConfig:
     width: int = 64
     discriminator_width: int = 64
     n_discriminator_layers: int = 3
+    n_residual: int = 9
+    pool_size: int = 0
     geometry: Geometry = "rotation"
     one_sided: bool = False
     weight_gan: float = 1.0
@@ -83,18 +88,30 @@ class GcGanConfig:
     def preset(cls, name: str, *, channels: int = 3) -> Self:
         """Gives a named configuration.
 
+        ``paper``: the published experiments on photographs: CycleGAN's networks with 9 residual blocks, one-sided,
+        quarter turn, geometry weight 20, identity weight 5, pools of 50, linear decay over the second half.
         ``digits``: the published networks and weights of the digit experiment, for 32 px.
         ``small``: for 16-64 px on a CPU: half the width, a discriminator of two strided layers, and for short runs lr
         5e-4 with linear decay over the second half. The flip in place of the rotation: it takes images that are not
         square, and the paper found it the better of the two on digits.
 
         Args:
-            name: "digits" or "small".
+            name: "paper", "digits" or "small".
             channels: image channels, 1 to 4.
 
         Raises:
             ValueError: unknown name.
         """
+        if name == "paper":
+            return cls(
+                channels=channels,
+                network="resnet",
+                pool_size=50,
+                one_sided=True,
+                weight_geometry=20.0,
+                weight_identity=5.0,
+                optimiser=OptimiserSettings(lr=2e-4, weight_decay=0.0, linear_decay_from=0.5),
+            )
         if name == "digits":
             return cls(channels=channels)
         if name == "small":
@@ -112,7 +129,12 @@ class GcGanConfig:
     def shape(self) -> MappingShape:
         """Gives the sizes of the networks."""
         return MappingShape(
-            self.network, self.channels, self.width, self.discriminator_width, self.n_discriminator_layers
+            self.network,
+            self.channels,
+            self.width,
+            self.discriminator_width,
+            self.n_discriminator_layers,
+            self.n_residual,
         )
 
 
@@ -139,6 +161,8 @@ class GcGan(Method):
             self.generators = nn.ModuleDict({source: config.shape.generator() for source, _ in self.directions})
             self.discriminators = nn.ModuleDict({target: config.shape.discriminator() for target in targets})
             self.turned_discriminators = nn.ModuleDict({target: config.shape.discriminator() for target in targets})
+        names = [f"{stream}_{target}" for stream in ("gan", "gan_turned") for target in targets]
+        self.pools = nn.ModuleDict({name: ImagePool(config.pool_size) for name in names})
         initialise_weights(self.generators, "gaussian", torch_generator(seed, "generator"))
         initialise_weights(self.discriminators, "gaussian", torch_generator(seed, "discriminator"))
         initialise_weights(self.turned_discriminators, "gaussian", torch_generator(seed, "turned discriminator"))
@@ -187,7 +211,9 @@ class GcGan(Method):
                 ("gan_turned", self.turned_discriminators[target], turn(images[target], geometry), turned_fake),
             )
             for name, judge, real, made in streams:
-                loss = discriminator_loss(judge(real), judge(made), "lsgan")
+                pool = cast(ImagePool, self.pools[f"{name}_{target}"])
+                kept = pool.exchange(made, torch_generator(pair.seed, "pool", name, target))
+                loss = discriminator_loss(judge(real), judge(kept), "lsgan")
                 terms[f"{name}_{target}"] = 0.5 * self._config.weight_gan * loss
         return terms
 

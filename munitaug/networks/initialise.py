@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-Initialisation = Literal["kaiming", "gaussian"]
+Initialisation = Literal["kaiming", "gaussian", "xavier"]
 GAUSSIAN_DEVIATION = 0.02
+XAVIER_GAIN = 0.02
 POWER_ITERATIONS = 15
 """As many as torch takes when it sets up a spectral norm."""
 
@@ -22,7 +23,8 @@ def initialise_weights(module: nn.Module, kind: Initialisation, generator: torch
     """Draws the weights of every convolution and linear layer; biases become 0.
 
     ``kaiming`` is N(0, 2 / fan_in) (He et al. 2015), ``gaussian`` is N(0, 0.02), as NVlabs/MUNIT utils.py
-    sets them for generators and discriminators.
+    sets them for generators and discriminators. ``xavier`` is N(0, 0.02^2 * 2 / (fan_in + fan_out)) (Glorot & Bengio
+    2010), as CUT and GcGAN set them with their gain of 0.02.
 
     Args:
         module: its convolutions, linear layers and layer norms are changed in place.
@@ -32,9 +34,7 @@ def initialise_weights(module: nn.Module, kind: Initialisation, generator: torch
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             weight = _stored_weight(layer)
-            fan_in = weight[0].numel()
-            deviation = (2.0 / fan_in) ** 0.5 if kind == "kaiming" else GAUSSIAN_DEVIATION
-            weight.copy_(torch.randn(weight.shape, generator=generator) * deviation)
+            weight.copy_(torch.randn(weight.shape, generator=generator) * _deviation(weight, kind))
             if layer.bias is not None:
                 layer.bias.zero_()
         elif type(layer).__name__ == "MunitLayerNorm":
@@ -42,6 +42,16 @@ def initialise_weights(module: nn.Module, kind: Initialisation, generator: torch
             assert isinstance(gain, nn.Parameter)
             gain.copy_(torch.rand(gain.shape, generator=generator))
     _follow_spectral_norms(module)
+
+
+def _deviation(weight: Tensor, kind: Initialisation) -> float:
+    if kind == "gaussian":
+        return GAUSSIAN_DEVIATION
+    fan_in = weight[0].numel()
+    if kind == "kaiming":
+        return float((2.0 / fan_in) ** 0.5)
+    fan_out = weight[:, 0].numel()  # of a transposed convolution these two are exchanged, their sum is the same
+    return float(XAVIER_GAIN * (2.0 / (fan_in + fan_out)) ** 0.5)
 
 
 def _stored_weight(layer: nn.Module) -> Tensor:

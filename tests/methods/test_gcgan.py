@@ -108,3 +108,19 @@ def test_a_configuration_that_cannot_be_is_refused(changes: dict[str, object], m
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(ValueError, match="preset must be one of"):
         GcGanConfig.preset("huge")
+
+
+def test_the_paper_preset_has_the_networks_of_cyclegan() -> None:
+    method = GcGan(GcGanConfig.preset("paper"))
+    assert sum(p.numel() for p in method.generators["a"].parameters()) == 11_378_179
+    assert sum(p.numel() for p in method.discriminators["b"].parameters()) == 2_764_737
+
+
+def test_the_pool_is_part_of_the_training_state() -> None:
+    method = GcGan(replace(TINY_GEOMETRY, network="resnet", n_residual=1, pool_size=3))
+    assert not any(name.startswith("pools") for name, _ in method.named_parameters())
+    before = {name: len(value) for name, value in method.state_dict().items() if "pools" in name}
+    method.phases()[0].loss(tiny_pair())
+    after = {name: len(value) for name, value in method.state_dict().items() if "pools" in name}
+    assert set(before.values()) == {0}
+    assert set(after.values()) == {2}

@@ -13,7 +13,11 @@ from munitaug.networks.norms import MunitLayerNorm
 
 @pytest.mark.parametrize(
     ("kind", "convolution", "linear"),
-    [("kaiming", (2 / (16 * 9)) ** 0.5, (2 / 100) ** 0.5), ("gaussian", 0.02, 0.02)],
+    [
+        ("kaiming", (2 / (16 * 9)) ** 0.5, (2 / 100) ** 0.5),
+        ("gaussian", 0.02, 0.02),
+        ("xavier", 0.02 * (2 / (16 * 9 + 64 * 9)) ** 0.5, 0.02 * (2 / (100 + 80)) ** 0.5),
+    ],
 )
 def test_weights_have_the_deviation_of_their_kind(kind: Initialisation, convolution: float, linear: float) -> None:
     module = nn.ModuleList([nn.Conv2d(16, 64, 3), nn.Linear(100, 80)])

@@ -1,0 +1,54 @@
+"""The PatchGAN discriminator: published size, patch side, small images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from munitaug.networks.patchgan import PatchGan, PatchGanShape
+from tests.oracles import count_parameters
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_it_has_the_published_number_of_parameters(antialias: bool) -> None:
+    assert count_parameters(PatchGan(PatchGanShape(3, 64, 3, antialias))) == 2_764_737
+
+
+def test_layers_grow_no_wider_than_eight_times_the_first() -> None:
+    widths = [layer.out_channels for layer in PatchGan(PatchGanShape(1, 2, 5)).convolutions]
+    assert widths == [2, 4, 8, 16, 16, 16]
+
+
+@pytest.mark.parametrize(("layers", "side"), [(2, 34), (3, 70)])
+def test_a_score_sees_the_published_patch(layers: int, side: int) -> None:
+    """Without norms, which see the whole map, the gradient of one inner score covers its patch and no more."""
+    discriminator = PatchGan(PatchGanShape(1, 2, layers))
+    x = torch.rand(1, 1, 160, 160, dtype=torch.float64, requires_grad=True)
+    y = x
+    for layer in [*discriminator.double().convolutions, discriminator.score]:
+        y = layer(y)
+    y[0, 0, y.shape[2] // 2, y.shape[3] // 2].backward()
+    assert x.grad is not None
+    rows, columns = (places.unique().tolist() for places in x.grad[0, 0].nonzero().unbind(1))
+    assert (rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1) == (side, side)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize(("side", "layers", "scores"), [(256, 3, 30), (32, 3, 2), (16, 2, 2), (16, 3, 1), (16, 5, 1)])
+def test_images_of_any_size_are_judged(side: int, layers: int, scores: int, antialias: bool) -> None:
+    """The published code refuses the last two."""
+    (out,) = PatchGan(PatchGanShape(1, 2, layers, antialias))(torch.rand(2, 1, side, side))
+    assert out.shape == (2, 1, scores, scores)
+    assert out.isfinite().all()
+
+
+def test_images_of_a_batch_are_judged_one_by_one() -> None:
+    discriminator, x = PatchGan(PatchGanShape(1, 4, 2)), torch.rand(3, 1, 16, 16)
+    alone = torch.cat([discriminator(image[None])[0] for image in x])
+    torch.testing.assert_close(discriminator(x)[0], alone)
+
+
+@pytest.mark.parametrize(("fields", "message"), [((3, 0, 3), "discriminator_width"), ((3, 4, 0), "n_discriminator_la")])
+def test_sizes_that_cannot_be_are_refused(fields: tuple[int, int, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PatchGanShape(*fields)
