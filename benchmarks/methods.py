@@ -11,7 +11,7 @@ measures the objectives, not semantic consistency (add it with --semantic-weight
 - diversity: distance between two styles of one image on the same features;
 - downstream: accuracy in percent on the target's test images of a classifier trained on source images and their
   translations (the condition "munit" of `munitaug evaluate`), beside which the condition "classic" has none;
-- steps per second of training, and parameters in all.
+- steps per second of training (per CPU-second of one thread on a CPU), and parameters in all.
 
 One JSON line per finished cell is appended to --out; cells that stand there are not run again. A sheet of pictures,
 one row per method, goes beside it. Cells run side by side in --processes processes of one thread each.
@@ -176,7 +176,8 @@ def train_method(job: Job, source: munitaug.ImageDomain, target: munitaug.ImageD
     settings = munitaug.TrainConfig(
         max_steps=job.steps, seed=job.seed, device=job.device, sample_every_steps=0, save_every_steps=job.steps
     )
-    started = time.monotonic()
+    clock_now = time.process_time if job.device == "cpu" else time.monotonic  # CPU time does not see what runs beside
+    started = clock_now()
     moments: list[float] = []
     munitaug.train(
         source,
@@ -187,7 +188,7 @@ def train_method(job: Job, source: munitaug.ImageDomain, target: munitaug.ImageD
         semantic=munitaug.SemanticOptions(job.semantic_weight),
         resume=(folder / "config.json").exists(),
         progress=False,
-        on_step=lambda step, terms: moments.append(time.monotonic()),
+        on_step=lambda step, terms: moments.append(clock_now()),
     )
     seconds = moments[-1] - started if len(moments) < 2 else (moments[-1] - moments[0]) * job.steps / (job.steps - 1)
     clock.write_text(json.dumps(seconds), encoding="utf-8")

@@ -15,29 +15,63 @@ from munitaug.data import DOMAIN_NAMES as DOMAIN_NAMES
 from munitaug.data import ImageDomain as ImageDomain
 from munitaug.data import open_domain as open_domain
 from munitaug.data.hdf5 import AugmentedDataset as AugmentedDataset
+from munitaug.kernel import images_to_styles as images_to_styles
 from munitaug.method import Method as Method
 from munitaug.method import OptimiserSettings as OptimiserSettings
 from munitaug.method import Phase as Phase
 from munitaug.methods import METHODS as METHODS
+from munitaug.methods import Cut as Cut
+from munitaug.methods import CutConfig as CutConfig
+from munitaug.methods import CycleGan as CycleGan
+from munitaug.methods import CycleGanConfig as CycleGanConfig
+from munitaug.methods import DistanceGan as DistanceGan
+from munitaug.methods import DistanceGanConfig as DistanceGanConfig
+from munitaug.methods import Dritpp as Dritpp
+from munitaug.methods import DritppConfig as DritppConfig
+from munitaug.methods import GcGan as GcGan
+from munitaug.methods import GcGanConfig as GcGanConfig
 from munitaug.methods import Munit as Munit
 from munitaug.methods import MunitConfig as MunitConfig
 from munitaug.methods import SemanticConsistency as SemanticConsistency
+from munitaug.methods import TransGaga as TransGaga
+from munitaug.methods import TransGagaConfig as TransGagaConfig
+from munitaug.methods import Unit as Unit
+from munitaug.methods import UnitConfig as UnitConfig
+from munitaug.metrics import Features as Features
+from munitaug.metrics import Metric as Metric
+from munitaug.metrics import coverage_and_density as coverage_and_density
+from munitaug.metrics import frechet_distance as frechet_distance
+from munitaug.metrics import inception_scores as inception_scores
+from munitaug.metrics import kernel_distance as kernel_distance
+from munitaug.metrics import measure_translation as measure_translation
+from munitaug.metrics import style_diversity as style_diversity
 from munitaug.recipes import CheckpointFacts as CheckpointFacts
 from munitaug.recipes import DataOptions as DataOptions
 from munitaug.recipes import DemoSettings as DemoSettings
+from munitaug.recipes import LabelReport as LabelReport
 from munitaug.recipes import SemanticOptions as SemanticOptions
 from munitaug.recipes import checkpoint_facts as checkpoint_facts
+from munitaug.recipes import class_bank as class_bank
+from munitaug.recipes import convert as convert
 from munitaug.recipes import demo as demo
 from munitaug.recipes import draw_accuracies as draw_accuracies
 from munitaug.recipes import evaluate as evaluate
 from munitaug.recipes import generate as generate
+from munitaug.recipes import label_preservation as label_preservation
 from munitaug.recipes import preview as preview
 from munitaug.recipes import train as train
 from munitaug.recipes import train_classifier as train_classifier
+from munitaug.styles import ClassBankStyles as ClassBankStyles
 from munitaug.styles import StyleSource as StyleSource
+from munitaug.styles import interpolate_styles as interpolate_styles
 from munitaug.styles import style_source as style_source
 from munitaug.training import TrainConfig as TrainConfig
+from munitaug.transforms import AugmentingLoader as AugmentingLoader
+from munitaug.transforms import LabelGuard as LabelGuard
+from munitaug.transforms import MUNITBatchTransform as MUNITBatchTransform
 from munitaug.transforms import MUNITTransform as MUNITTransform
+from munitaug.transforms import VariantDataset as VariantDataset
+from munitaug.transforms import variant_collate as variant_collate
 from munitaug.translator import Translator as Translator
 from munitaug.types import CheckpointError as CheckpointError
 from munitaug.types import DivergenceError as DivergenceError
@@ -49,17 +83,34 @@ __all__ = [
     "DOMAIN_NAMES",
     "METHODS",
     "AugmentedDataset",
+    "AugmentingLoader",
     "CheckpointError",
     "CheckpointFacts",
+    "ClassBankStyles",
+    "Cut",
+    "CutConfig",
+    "CycleGan",
+    "CycleGanConfig",
     "DataOptions",
     "DemoSettings",
+    "DistanceGan",
+    "DistanceGanConfig",
     "DivergenceError",
     "DomainError",
+    "Dritpp",
+    "DritppConfig",
+    "Features",
     "FitSettings",
+    "GcGan",
+    "GcGanConfig",
     "ImageDomain",
     "Interrupted",
+    "LabelGuard",
+    "LabelReport",
+    "MUNITBatchTransform",
     "MUNITTransform",
     "Method",
+    "Metric",
     "Munit",
     "MunitConfig",
     "OptimiserSettings",
@@ -68,21 +119,38 @@ __all__ = [
     "SemanticOptions",
     "StyleSource",
     "TrainConfig",
+    "TransGaga",
+    "TransGagaConfig",
     "Translator",
+    "Unit",
+    "UnitConfig",
+    "VariantDataset",
     "__version__",
     "checkpoint_facts",
+    "class_bank",
+    "convert",
+    "coverage_and_density",
     "demo",
     "draw_accuracies",
     "evaluate",
+    "frechet_distance",
     "generate",
+    "images_to_styles",
+    "inception_scores",
+    "interpolate_styles",
+    "kernel_distance",
+    "label_preservation",
     "load",
+    "measure_translation",
     "open_domain",
     "preview",
     "render_table",
     "save",
     "shared_translator",
+    "style_diversity",
     "style_source",
     "summarise",
     "train",
     "train_classifier",
+    "variant_collate",
 ]

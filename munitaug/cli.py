@@ -1,4 +1,4 @@
-"""The command line: ``munitaug train | preview | generate | evaluate | info | demo``.
+"""The command line: ``munitaug train | preview | generate | evaluate | info | convert | demo``.
 
 Floor 8: uses public names only.
 """
@@ -81,11 +81,13 @@ def build_parser() -> tuple[ArgumentParser, dict[str, Command]]:
         ("generate", _add_generate, _generate),
         ("evaluate", _add_evaluate, _evaluate),
         ("info", _add_info, _info),
+        ("convert", _add_convert, _convert),
         ("demo", _add_demo, _demo),
     ):
         doc = (run.__doc__ or "").strip().splitlines()[0]
         child = _OneLineParser(prog=f"munitaug {name}", description=doc)
-        child.add_argument("--config", action="config", help="YAML file with any of these options")
+        if name != "convert":  # there --config is the other project's own YAML, as its users call it
+            child.add_argument("--config", action="config", help="YAML file with any of these options")
         add(child)
         subcommands.add_subcommand(name, child, help=doc)
         commands[name] = run
@@ -117,6 +119,7 @@ def _add_train(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--source", type=str, required=True, help=f"what is translated (domain a): {SPEC_HELP}")
     add("--target", type=str, required=True, help=f"what it shall look like (domain b): {SPEC_HELP}")
+    add("--others", type=str, nargs="+", default=[], help="multidomain: further domains of the one model")
     add("--out", type=str, required=True, help="run folder to make")
     add("--method", type=str, default="munit", help=f"one of {', '.join(munitaug.METHODS)}")
     add("--preset", type=str, default="small", help="configuration of the method: paper, modern or small")
@@ -144,6 +147,7 @@ def _train(options: Namespace) -> None:
         options.source,
         options.target,
         options.out,
+        others=options.others,
         method=options.method,
         preset=options.preset,
         config=config,
@@ -163,7 +167,7 @@ def _add_styles(parser: ArgumentParser) -> None:
     add("--input", type=str, required=True, help=f"images to translate: {SPEC_HELP}")
     add("--style", type=str, default="prior", help="where styles come from: prior, bank or mixture")
     add("--truncation", type=float | None, default=None, help="prior, mixture: cut noise at this deviation; bank: 0..1")
-    add("--direction", type=str, default="a2b", help="a2b (source to target) or b2a")
+    add("--direction", type=str, default="a2b", help="a2b (source to target), b2a, or two names of several")
     add("--seed", type=int, default=0, help="decides the styles")
     add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
 
@@ -175,6 +179,12 @@ def _add_preview(parser: ArgumentParser) -> None:
     add("--target", type=str | None, default=None, help="real target images for the last row")
     add("--variants", type=int, default=8, help="rows of styles")
     add("--columns", type=int, default=12, help="images in a row")
+    add("--strength", type=float, default=1.0, help="of the style, 0..1; the rest is the content image's own")
+    add("--exemplars", type=str | None, default=None, help=f"target images whose styles get rows: {SPEC_HELP}")
+    add("--exemplar-rows", type=int, default=3, help="exemplars to draw")
+    add("--interpolate", type=int, default=0, help="rows on the way between two styles, ends included; 0 for none")
+    add("--nearest", action="store_true", help="draw the real target images nearest to the first style's row")
+    add("--judge", type=str | None, default=None, help=f"labelled images to train a judge of labels on: {SPEC_HELP}")
     add("--overwrite", action="store_true", help="replace an existing file")
     _add_data(parser)
 
@@ -188,6 +198,12 @@ def _preview(options: Namespace) -> None:
         target=options.target,
         variants=options.variants,
         columns=options.columns,
+        strength=options.strength,
+        exemplars=options.exemplars,
+        exemplar_rows=options.exemplar_rows,
+        interpolate=options.interpolate,
+        nearest=options.nearest,
+        judge=options.judge,
         style=options.style,
         truncation=options.truncation,
         direction=options.direction,
@@ -235,21 +251,85 @@ def _generate(options: Namespace) -> None:
 def _add_evaluate(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--source", type=str, required=True, help=f"labelled images: {SPEC_HELP}")
-    add("--target", type=str, required=True, help=f"images of the wanted kind; labels serve the oracle: {SPEC_HELP}")
+    add("--target", type=str | None, default=None, help=f"images of the wanted kind; needed for rows: {SPEC_HELP}")
     add("--test", type=str | None, default=None, help="labelled target test images; default: the target's :test split")
     add("--checkpoint", type=str | None, default=None, help="translator, for the conditions munit and adapt")
-    add("--out", type=str, required=True, help="JSON file of rows to write")
+    add("--out", type=str, required=True, help="JSON file of rows to write, or of kept labels")
     add("--seeds", type=int, default=3, help="runs seeds 0 .. N-1")
     names = ", ".join(munitaug.CONDITIONS)
     add("--conditions", type=str, nargs="+", default=[], help=f"some of {names}; default: all possible")
     add("--fit", type=munitaug.FitSettings, default=munitaug.FitSettings())
     add("--processes", type=int | None, default=None, help="classifiers trained side by side; default: one per core")
     add("--resume", action="store_true", help="keep the rows of --out and run what is missing")
+    add("--label-preservation", action="store_true", help="count instead which labels survive translation")
+    add("--judge", type=str | None, default=None, help="labels kept: what teaches the judge; default: the target")
+    add("--judge-test", type=str | None, default=None, help="labels kept: what tests the judge; default: its :test")
+    add("--variants", type=int, default=4, help="labels kept: translations of each image")
+    add("--style", type=str, default="prior", help="labels kept: prior, bank or mixture")
+    add("--truncation", type=float | None, default=None, help="labels kept: of the styles, as in generate")
+    add("--direction", type=str, default="a2b", help="labels kept: a2b (source to target) or b2a")
+    add("--seed", type=int, default=0, help="labels kept: of styles and judge")
+    add("--device", type=str, default="auto", help="labels kept: auto, cpu, cuda or cuda:N")
+    add("--overwrite", action="store_true", help="labels kept: replace existing files")
     _add_data(parser)
+
+
+ONLY_ROWS = {"test": None, "seeds": 3, "conditions": [], "processes": None, "resume": False}
+ONLY_KEPT_LABELS = {
+    "judge": None,
+    "judge_test": None,
+    "variants": 4,
+    "style": "prior",
+    "truncation": None,
+    "direction": "a2b",
+    "seed": 0,
+    "device": "auto",
+    "overwrite": False,
+}
+
+
+def _refuse(options: Namespace, defaults: dict[str, Any], why: str) -> None:
+    given = [f"--{name.replace('_', '-')}" for name, default in defaults.items() if options[name] != default]
+    if given:
+        raise ValueError(f"{', '.join(given)} {why}; leave it out")
+
+
+def _label_preservation(options: Namespace) -> None:
+    _refuse(options, ONLY_ROWS, "does not go together with --label-preservation")
+    if options.checkpoint is None:
+        raise ValueError("--label-preservation needs a trained translator: give --checkpoint")
+    try:
+        report = munitaug.label_preservation(
+            options.checkpoint,
+            options.source,
+            options.out,
+            judge=options.judge or options.target,
+            judge_test=options.judge_test,
+            variants=options.variants,
+            style=options.style,
+            truncation=options.truncation,
+            direction=options.direction,
+            seed=options.seed,
+            device=options.device,
+            fit=_dataclass(munitaug.FitSettings, options.fit),
+            data=_data_of_checkpoint(options),
+            overwrite=options.overwrite,
+        )
+    except KeyboardInterrupt:
+        raise munitaug.Interrupted("stopped; nothing was written") from None
+    print(report.table())
+    print(f"counts:  {options.out}")
+    print(f"picture: {Path(options.out).with_suffix('.png')}")
 
 
 def _evaluate(options: Namespace) -> None:
     """Train classifiers under several conditions and score them on the target."""
+    if options.label_preservation:
+        _label_preservation(options)
+        return
+    _refuse(options, ONLY_KEPT_LABELS, "needs --label-preservation")
+    if options.target is None:
+        raise ValueError(f"--target is needed: {SPEC_HELP}; only --label-preservation does without it")
     rows = munitaug.evaluate(
         options.source,
         options.target,
@@ -280,6 +360,29 @@ def _info(options: Namespace) -> None:
                 print(f"  {key}: {entry}")
         else:
             print(f"{name}: {value}")
+
+
+def _add_convert(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--format", type=str, required=True, help="what made the weights: munit, unit, cyclegan or cut")
+    add("--generator", type=str, required=True, help="file of weights: gen_*.pt, latest_net_G_A.pth, latest_net_G.pth")
+    add("--out", type=str, required=True, help="checkpoint folder to make")
+    add("--config", type=str | None, default=None, help="munit, unit: YAML of the run; default: sizes from the weights")
+    add("--generator-b", type=str | None, default=None, help="cyclegan: latest_net_G_B.pth; default: a2b only")
+    add("--discriminator", type=str | None, default=None, help="munit, unit: dis_*.pt; default: new discriminators")
+
+
+def _convert(options: Namespace) -> None:
+    """Turn the generator of another project into a checkpoint."""
+    path = munitaug.convert(
+        options.generator,
+        options.out,
+        format=options.format,
+        config=options.config,
+        generator_b=options.generator_b,
+        discriminator=options.discriminator,
+    )
+    print(f"checkpoint: {path}")
 
 
 def _add_demo(parser: ArgumentParser) -> None:

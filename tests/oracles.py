@@ -246,3 +246,8 @@ def averaged_by_numpy(history: Sequence[Floats], decay: float) -> Floats:
 def trainable(method: Method) -> dict[str, nn.Parameter]:
     """Gives a method's parameters by name."""
     return dict(method.named_parameters())
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Gives how many trainable numbers a network has."""
+    return sum(parameter.numel() for parameter in network.parameters())

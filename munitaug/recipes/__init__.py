@@ -3,11 +3,14 @@
 Floor 6: imports floors 1-5.
 """
 
+from munitaug.recipes.class_bank import class_bank
 from munitaug.recipes.classifier import train_classifier
+from munitaug.recipes.convert import convert
 from munitaug.recipes.demo import DemoSettings, demo
 from munitaug.recipes.evaluate import draw_accuracies, evaluate
 from munitaug.recipes.generate import generate
 from munitaug.recipes.info import CheckpointFacts, checkpoint_facts
+from munitaug.recipes.labels import LabelReport, label_preservation
 from munitaug.recipes.options import DataOptions
 from munitaug.recipes.preview import preview
 from munitaug.recipes.train import SemanticOptions, train
@@ -16,12 +19,16 @@ __all__ = [
     "CheckpointFacts",
     "DataOptions",
     "DemoSettings",
+    "LabelReport",
     "SemanticOptions",
     "checkpoint_facts",
+    "class_bank",
+    "convert",
     "demo",
     "draw_accuracies",
     "evaluate",
     "generate",
+    "label_preservation",
     "preview",
     "train",
     "train_classifier",

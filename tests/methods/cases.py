@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from munitaug.method import Method, OptimiserSettings
 from munitaug.methods import (
+    Cut,
+    CutConfig,
+    CycleGan,
+    CycleGanConfig,
     DistanceGan,
     DistanceGanConfig,
+    Dritpp,
+    DritppConfig,
     GcGan,
     GcGanConfig,
+    MultiDomain,
+    MultiDomainConfig,
     Munit,
     SemanticConsistency,
     TransGaga,
     TransGagaConfig,
+    Unit,
+    UnitConfig,
 )
 from tests.oracles import trainable
 from tests.tiny import TINY, tiny_classifier
@@ -52,6 +63,24 @@ def biases_before_norms_of_munit(method: Method) -> set[str]:
     return encoder | blocks
 
 
+TINY_CYCLE = CycleGanConfig(
+    width=4,
+    n_residual=1,
+    discriminator_width=4,
+    n_discriminator_layers=2,
+    pool_size=3,  # full, and then exchanging, within the grid's two steps of two images
+    optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0),
+)
+TINY_CONTRAST = CutConfig(
+    width=4,
+    n_residual=2,
+    feature_blocks=(1,),
+    n_patches=8,
+    projection_width=6,
+    discriminator_width=4,
+    n_discriminator_layers=2,
+    optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0),
+)
 TINY_DISTANCE = DistanceGanConfig(
     width=4,
     discriminator_width=4,
@@ -59,9 +88,21 @@ TINY_DISTANCE = DistanceGanConfig(
     statistics_images=4,
     optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0),
 )
+TINY_RESNET: dict[str, Any] = {"network": "resnet", "n_residual": 1, "pool_size": 3}
 TINY_GEOMETRY = GcGanConfig(
     width=4, discriminator_width=4, n_discriminator_layers=2, optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0)
 )
+
+
+def biases_before_norms_of_resnets(method: Method) -> set[str]:
+    """Gives the biases of all convolutions but the last of a generator, and of a discriminator's inner layers."""
+    return {
+        name
+        for name in trainable(method)
+        if name.endswith(".bias") and (".last." not in name) and ("generator" in name or ".convolutions." in name)
+    } - {name for name in trainable(method) if ".convolutions.0." in name}
+
+
 TINY_LANDMARKS = TransGagaConfig(
     width=4,
     n_residual=1,
@@ -88,7 +129,102 @@ def biases_before_norms_of_transgaga(method: Method) -> set[str]:
     return {name for name in trainable(method) if name.endswith(".bias") and any(part in name for part in parts)}
 
 
+TINY_SHARED_UNIT = UnitConfig(
+    width=4,
+    n_residual=1,
+    edge_kernel=3,
+    upsample_kernel=3,
+    discriminator_width=4,
+    n_discriminator_layers=2,
+    optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0),
+)
+TINY_LATER_UNIT = replace(TINY_SHARED_UNIT, form="later", n_shared=0, n_scales=2, gan_loss="lsgan")
+
+
+def biases_before_norms_of_unit(method: Method) -> set[str]:
+    """Gives the biases of convolutions before an instance norm."""
+    parts = (".down.", ".blocks.", ".up.", ".shared_", ".encoders.a.layers.", ".encoders.b.layers.")
+    return {name for name in trainable(method) if name.endswith(".bias") and any(part in name for part in parts)}
+
+
+TINY_DRIT = DritppConfig(
+    width=4,
+    n_residual=1,
+    style_dim=3,
+    mlp_width=8,
+    discriminator_width=4,
+    n_discriminator_layers=2,
+    n_scales=2,
+    n_content_layers=1,
+    content_kernel=3,
+    content_last_kernel=2,
+    initialisation="kaiming",
+    optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0),
+)
+
+
+def biases_before_norms_of_dritpp(method: Method) -> set[str]:
+    """Gives the biases of convolutions before an instance norm."""
+    biases = {name for name in trainable(method) if name.endswith(".bias")}
+    encoders = {name for name in biases if name.startswith("content_encoders.") and ".layers." in name}
+    shared = {name for name in biases if name.startswith(("shared_encoder.", "shared_decoder."))}
+    parts = (".blocks.0.first.", ".blocks.0.second.", ".convolutions.")
+    generators = {name for name in biases if name.startswith("generators.") and any(part in name for part in parts)}
+    return encoders | shared | generators
+
+
+TINY_DOMAINS = MultiDomainConfig(
+    **{name: getattr(TINY, name) for name in vars(MultiDomainConfig()) if hasattr(TINY, name) and name != "optimiser"},
+    optimiser=OptimiserSettings(lr=1e-3, weight_decay=0.0),
+)
+
+
+def biases_before_norms_of_multidomain(method: Method) -> set[str]:
+    """Gives the biases of the content encoder's convolutions and of those before an AdaIN."""
+    parts = ("content_encoder.", "decoder.blocks.")
+    return {name for name in trainable(method) if name.endswith(".bias") and any(part in name for part in parts)}
+
+
 CASES: dict[str, Case] = {
+    "cyclegan": Case(
+        lambda seed, channels: CycleGan(replace(TINY_CYCLE, channels=channels), seed=seed),
+        biases_before_norms_of_resnets,
+    ),
+    "cyclegan-antialiased": Case(
+        lambda seed, channels: CycleGan(
+            replace(
+                TINY_CYCLE,
+                channels=channels,
+                pool_size=0,
+                weight_identity=0.0,
+                antialias_down=True,
+                antialias_up=True,
+                n_discriminator_layers=3,
+            ),
+            seed=seed,
+        ),
+        biases_before_norms_of_resnets,
+    ),
+    "cut": Case(
+        lambda seed, channels: Cut(replace(TINY_CONTRAST, channels=channels), seed=seed),
+        biases_before_norms_of_resnets,
+    ),
+    "cut-fast": Case(
+        lambda seed, channels: Cut(
+            replace(
+                TINY_CONTRAST,
+                channels=channels,
+                flip_equivariance=True,
+                weight_nce=10.0,
+                weight_identity_nce=0.0,
+                antialias_down=False,
+                antialias_up=False,
+                n_discriminator_layers=3,
+            ),
+            seed=seed,
+        ),
+        biases_before_norms_of_resnets,
+    ),
     "distancegan": Case(
         lambda seed, channels: DistanceGan(replace(TINY_DISTANCE, channels=channels), seed=seed),
     ),
@@ -97,10 +233,28 @@ CASES: dict[str, Case] = {
             replace(TINY_DISTANCE, channels=channels, distance="self", weight_cycle=1.0, weight_identity=1.0), seed=seed
         ),
     ),
+    "distancegan-resnet": Case(
+        lambda seed, channels: DistanceGan(replace(TINY_DISTANCE, channels=channels, **TINY_RESNET), seed=seed),
+        biases_before_norms_of_resnets,
+    ),
+    "gcgan-resnet": Case(
+        lambda seed, channels: GcGan(replace(TINY_GEOMETRY, channels=channels, **TINY_RESNET), seed=seed),
+        biases_before_norms_of_resnets,
+    ),
     "distancegan-one-sided": Case(
         lambda seed, channels: DistanceGan(
             replace(TINY_DISTANCE, channels=channels, one_sided=True, normalised=False), seed=seed
         ),
+    ),
+    "dritpp": Case(
+        lambda seed, channels: Dritpp(replace(TINY_DRIT, channels=channels), seed=seed), biases_before_norms_of_dritpp
+    ),
+    "dritpp-feature-wise": Case(
+        lambda seed, channels: Dritpp(
+            replace(TINY_DRIT, channels=channels, conditioning="feature-wise", spectral_norm=True, content_steps=1),
+            seed=seed,
+        ),
+        biases_before_norms_of_dritpp,
     ),
     "gcgan": Case(lambda seed, channels: GcGan(replace(TINY_GEOMETRY, channels=channels), seed=seed)),
     "gcgan-all-terms": Case(
@@ -118,6 +272,10 @@ CASES: dict[str, Case] = {
     ),
     "gcgan-one-sided": Case(
         lambda seed, channels: GcGan(replace(TINY_GEOMETRY, channels=channels, one_sided=True), seed=seed)
+    ),
+    "multidomain": Case(
+        lambda seed, channels: MultiDomain(replace(TINY_DOMAINS, channels=channels, weight_cycle=1.0), seed=seed),
+        biases_before_norms_of_multidomain,
     ),
     "munit": Case(
         lambda seed, channels: Munit(replace(NO_DECAY, channels=channels), seed=seed), biases_before_norms_of_munit
@@ -142,6 +300,18 @@ CASES: dict[str, Case] = {
     "transgaga": Case(
         lambda seed, channels: TransGaga(replace(TINY_LANDMARKS, channels=channels), seed=seed),
         biases_before_norms_of_transgaga,
+    ),
+    "unit-shared": Case(
+        lambda seed, channels: Unit(replace(TINY_SHARED_UNIT, channels=channels), seed=seed),
+        biases_before_norms_of_unit,
+    ),
+    "unit-shared-two-scales": Case(
+        lambda seed, channels: Unit(replace(TINY_SHARED_UNIT, channels=channels, n_scales=2), seed=seed),
+        biases_before_norms_of_unit,
+    ),
+    "unit-later": Case(
+        lambda seed, channels: Unit(replace(TINY_LATER_UNIT, channels=channels), seed=seed),
+        biases_before_norms_of_unit,
     ),
     "semantic": Case(
         lambda seed, channels: SemanticConsistency(

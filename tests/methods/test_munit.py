@@ -267,11 +267,11 @@ def test_a_translation_is_the_targets_decoder_on_the_sources_content() -> None:
     oracle = MunitOracle(method, pair)
     style = torch.randn(2, 1, 3)
     for source, target in (("a", "b"), ("b", "a")):
-        out = method.translator(source, target).translate(pair.a, style)  # type: ignore[arg-type]
+        out = method.translator(source, target).translate(pair.a, style)
         content = oracle.content(source, pair.a[0].double())
         expected = oracle.decoded(target, content, style[0].double())
         torch.testing.assert_close(out[0, 0].double(), expected, atol=1e-4, rtol=1e-3)
-        code = method.translator(source, target).encode_style(pair.b[:1])  # type: ignore[arg-type]
+        code = method.translator(source, target).encode_style(pair.b[:1])
         torch.testing.assert_close(code.double(), oracle.style(target, pair.b[0].double()), atol=1e-4, rtol=1e-3)
 
 

@@ -1,0 +1,208 @@
+"""CycleGAN: unpaired translation with cycle consistency (Zhu, Park, Isola & Efros, ICCV 2017, arXiv 1703.10593).
+
+Objective and networks after the paper and junyanz/pytorch-CycleGAN-and-pix2pix, models/cycle_gan_model.py (read, not
+copied). One line differs from it: the discriminators see translations made after the generators' step, not before.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from munitaug.images import pad_to_multiple
+from munitaug.losses import discriminator_loss, generator_adversarial_loss, mean_absolute_difference
+from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.networks.image_pool import ImagePool
+from munitaug.networks.initialise import initialise_weights
+from munitaug.networks.patchgan import PatchGan, PatchGanShape
+from munitaug.networks.resnet import ResnetGenerator, ResnetShape
+from munitaug.random import torch_generator
+from munitaug.translator import OneToOneTranslator, Translator
+from munitaug.types import BOTH_DIRECTIONS, DomainKey, Pair
+
+PRESETS = ("paper", "small")
+
+
+@dataclass(frozen=True)
+class CycleGanConfig:
+    """Networks, weights and optimiser of a CycleGAN; the defaults are the published ones for 256 px.
+
+    Args:
+        channels: image channels of both domains, 1 to 4.
+        width: feature maps of the generators' first convolution.
+        n_residual: residual blocks of the generators; published are 9 from 256 px on, 6 at 128 px.
+        antialias_down: halve maps through a smoothing filter, in generators and discriminators, as CUT does.
+        antialias_up: double maps through a smoothing filter, as CUT does.
+        discriminator_width: feature maps of the discriminators' first layer.
+        n_discriminator_layers: halving layers of the discriminators; 3 give patches of 70 x 70 px.
+        pool_size: earlier translations of each domain kept for the discriminators; 0 shows them the latest only.
+        weight_gan: of the adversarial term (least squares).
+        weight_cycle: of the cycle term, eq. 2.
+        weight_identity: of the identity term (paper, section 5.2); 0 leaves it out.
+        optimiser: Adam settings of both phases.
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+
+    channels: int = 3
+    width: int = 64
+    n_residual: int = 9
+    antialias_down: bool = False
+    antialias_up: bool = False
+    discriminator_width: int = 64
+    n_discriminator_layers: int = 3
+    pool_size: int = 50
+    weight_gan: float = 1.0
+    weight_cycle: float = 10.0
+    weight_identity: float = 5.0
+    optimiser: OptimiserSettings = OptimiserSettings(lr=2e-4, weight_decay=0.0, linear_decay_from=0.5)
+
+    def __post_init__(self) -> None:
+        _ = self.generator_shape, self.discriminator_shape  # refuse sizes outside their range
+        if self.pool_size < 0:
+            raise ValueError(f"pool_size must be >= 0, got {self.pool_size}")
+        for name in vars(self):
+            if name.startswith("weight_") and not getattr(self, name) >= 0.0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+
+    @classmethod
+    def preset(cls, name: str, *, channels: int = 3) -> Self:
+        """Gives a named configuration.
+
+        ``paper``: networks, weights and optimiser as published for 256 px, with the identity weight of the published
+        code's default (the paper used it for paintings and left it out elsewhere). At 128 px take n_residual 6.
+        ``small``: for 16-64 px on a CPU: width 24 and 32, 3 residual blocks, a discriminator of two halving layers
+        whose patches (34 px) fit small images, and for short runs lr 5e-4 with linear decay over the second half and
+        EMA 0.995.
+
+        Args:
+            name: "paper" or "small".
+            channels: image channels, 1 to 4.
+
+        Raises:
+            ValueError: unknown name.
+        """
+        if name == "paper":
+            return cls(channels=channels)
+        if name == "small":
+            return cls(
+                channels=channels,
+                width=24,
+                n_residual=3,
+                discriminator_width=32,
+                n_discriminator_layers=2,
+                optimiser=OptimiserSettings(lr=5e-4, weight_decay=0.0, linear_decay_from=0.5, ema_decay=0.995),
+            )
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+
+    @property
+    def generator_shape(self) -> ResnetShape:
+        """Gives the sizes of one generator."""
+        return ResnetShape(self.channels, self.width, self.n_residual, self.antialias_down, self.antialias_up)
+
+    @property
+    def discriminator_shape(self) -> PatchGanShape:
+        """Gives the sizes of one discriminator."""
+        return PatchGanShape(self.channels, self.discriminator_width, self.n_discriminator_layers, self.antialias_down)
+
+
+class CycleGan(Method):
+    """A generator for each direction, a discriminator and a pool of earlier translations for each domain.
+
+    ``generators`` are held by their source domain, ``discriminators`` and ``pools`` by the domain they judge.
+
+    Args:
+        config: networks, weights, optimiser.
+        seed: decides the initial weights.
+        features: not used by this method.
+    """
+
+    name: ClassVar[str] = "cyclegan"
+    config_class: ClassVar[type[CycleGanConfig]] = CycleGanConfig
+
+    def __init__(self, config: CycleGanConfig, *, seed: int = 0, features: nn.Module | None = None) -> None:
+        super().__init__()
+        del features
+        self._config = config
+        with torch.random.fork_rng(devices=[]):  # torch draws initial weights, which are drawn anew below
+            self.generators = nn.ModuleDict({key: ResnetGenerator(config.generator_shape) for key in "ab"})
+            self.discriminators = nn.ModuleDict({key: PatchGan(config.discriminator_shape) for key in "ab"})
+        self.pools = nn.ModuleDict({key: ImagePool(config.pool_size) for key in "ab"})
+        initialise_weights(self.generators, "gaussian", torch_generator(seed, "generator"))
+        initialise_weights(self.discriminators, "gaussian", torch_generator(seed, "discriminator"))
+
+    @property
+    def config(self) -> CycleGanConfig:
+        """Gives the configuration it was built from."""
+        return self._config
+
+    @property
+    def optimiser(self) -> OptimiserSettings:
+        """Gives the Adam settings."""
+        return self._config.optimiser
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Gives generators, then discriminators, as published."""
+        return (
+            Phase("generator", (self.generators,), self._generator_loss),
+            Phase("discriminator", (self.discriminators,), self._discriminator_loss),
+        )
+
+    def translator(self, source: DomainKey, target: DomainKey) -> Translator:
+        """Gives the translator from one domain to the other; it shares this method's weights.
+
+        Raises:
+            ValueError: it was read from a checkpoint with the other generator alone.
+        """
+        if (source, target) not in self.directions:
+            present = ", ".join(f"{a}2{b}" for a, b in self.directions)
+            raise ValueError(f"this cyclegan translates {present} only, got {source}2{target}")
+        shape = self._config.generator_shape
+        return OneToOneTranslator(self.generators[source], shape.channels, shape.size_multiple)
+
+    def _padded(self, pair: Pair) -> dict[str, Tensor]:
+        multiple = self._config.generator_shape.size_multiple
+        return {"a": pad_to_multiple(pair.a, multiple)[0], "b": pad_to_multiple(pair.b, multiple)[0]}
+
+    def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
+        config, images = self._config, self._padded(pair)
+        terms: dict[str, Tensor] = {}
+        for source, target in BOTH_DIRECTIONS:
+            generator, count = self.generators[source], len(images[source])
+            if config.weight_identity > 0.0:  # one pass for both: instance norm keeps images apart
+                both = generator(torch.cat([images[source], images[target]]))
+                fake, same = both[:count], both[count:]
+                identity = mean_absolute_difference(same, images[target])
+                terms[f"identity_{target}"] = config.weight_identity * identity
+            else:
+                fake = generator(images[source])
+            scores = self.discriminators[target](fake)
+            terms[f"gan_{target}"] = config.weight_gan * generator_adversarial_loss(scores, "lsgan")
+            if config.weight_cycle > 0.0:
+                back = self.generators[target](fake)
+                terms[f"cycle_{source}"] = config.weight_cycle * mean_absolute_difference(back, images[source])
+        return terms
+
+    def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
+        """Gives half the least-squares loss of each discriminator, on real images and on the pool's.
+
+        Published code shows the discriminators the translations that the generators' step was made from; here they
+        are made anew, by the generators after that step, because a phase is a function of the pair alone.
+        """
+        images = self._padded(pair)
+        terms = {}
+        for source, target in BOTH_DIRECTIONS:
+            judge, pool, real = self.discriminators[target], cast(ImagePool, self.pools[target]), images[target]
+            with torch.no_grad():
+                fresh = self.generators[source](images[source])
+            fake = pool.exchange(fresh, torch_generator(pair.seed, "pool", target))
+            (scores,) = judge(torch.cat([real, fake]))
+            loss = discriminator_loss([scores[: len(real)]], [scores[len(real) :]], "lsgan")
+            terms[f"gan_{target}"] = 0.5 * self._config.weight_gan * loss
+        return terms
