@@ -3,14 +3,17 @@
 A feature network takes N x C x H x W in [-1, 1] and gives N x D features (or N x D x h x w maps). For digits that is
 the hidden layer of a classifier trained on the wanted kind of images; for photographs a timm or Inception network that
 the user has the weights of. Nothing is downloaded. Every result says which network it was, how many images there were
-and how they were resized, because all three change the figure.
+and how they were resized, because all three change the figure. Networks are asked in evaluation mode and without
+gradients, whatever mode they come in.
 
-Floor 3: imports images; torchmetrics where a distance is measured.
+Floor 3: imports images, styles and translator; torchmetrics where a distance is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -21,11 +24,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from munitaug.images import resize_model_images
+from munitaug.styles import PriorStyles, StyleSource
+from munitaug.translator import Translator
 
 FeatureNetwork = Callable[[Tensor], Tensor]
+LayersNetwork = Callable[[Tensor], Tensor | Sequence[Tensor]]
+"""A feature network that may give the outputs of several layers at once."""
 BATCH = 250
-KERNEL_SUBSETS = 100
-KERNEL_SUBSET_SIZE = 1000
 LEAST_LENGTH = 1e-10
 
 
@@ -104,7 +109,7 @@ class Features:
             network, fake, size=size, device=device, progress="translations" if progress else ""
         )
         real_features = extract_features(network, real, size=size, device=device, progress="real" if progress else "")
-        return cls(fake_features, real_features, name, "none" if size is None else f"antialiased bilinear to {size} px")
+        return cls(fake_features, real_features, name, _resize_name(size))
 
     def result(self, name: str, value: float, spread: float | None = None) -> Metric:
         """Gives a metric of these features."""
@@ -122,30 +127,50 @@ def extract_features(
     """Gives N x D float32 features on the CPU; maps are averaged over their positions.
 
     Args:
-        network: frozen and in evaluation mode, on ``device``.
+        network: on ``device``; asked in evaluation mode.
         images: N x C x H x W in [-1, 1].
         size: side in px that the network wants (antialiased bilinear); None leaves the images as they are.
         device: where the network is.
         progress: label of a progress bar; empty for none.
+
+    Raises:
+        ValueError: the network gives something else, or a number that is not finite.
     """
     parts = []
-    with torch.no_grad():
-        for part in tqdm(images.split(BATCH), desc=progress, unit="batch", disable=not progress):
-            resized = part if size is None else resize_model_images(part, size)
-            features = network(resized.to(device)).float()
+    with _asked(network):
+        for part in tqdm(images.split(BATCH), desc=progress, unit="batch", disable=not progress, leave=False):
+            features = network(_resized(part, size).to(device)).float()
+            if features.ndim < 2 or len(features) != len(part):
+                raise ValueError(
+                    f"the feature network must give N x D features or N x D x h x w maps, got {_sizes(features)} of "
+                    f"{len(part)} images; let it give the output of one layer"
+                )
             parts.append((features if features.ndim == 2 else features.flatten(2).mean(dim=2)).cpu())
-    return torch.cat(parts)
+    found = torch.cat(parts)
+    if not bool(found.isfinite().all()):
+        raise ValueError("the feature network gave numbers that are not finite; check its weights and the images")
+    return found
 
 
 def frechet_distance(features: Features) -> Metric:
     """Gives the Fréchet distance of two Gaussians fitted to the features (Heusel et al. 2017), >= 0, in float64.
 
-    With Inception features this is the FID. It is biased for few images, and means little with fewer images than
-    features; take :func:`kernel_distance` there.
+    With Inception features this is the FID. Too few images make it too large, and with no more images than features
+    the covariances have no inverse: then there is a warning, and :func:`kernel_distance` is the one to take.
+
+    Args:
+        features: of translations and real images.
 
     Raises:
         ImportError: torchmetrics is missing.
     """
+    fewest, size = min(len(features.fake), len(features.real)), features.fake.shape[1]
+    if fewest <= size:
+        warnings.warn(
+            f"a Fréchet distance of {size} features from {fewest} images says little: its covariances are singular; "
+            f"give more than {size} images of each kind, or take kernel_distance",
+            stacklevel=2,
+        )
     metric = _torchmetrics("fid").FrechetInceptionDistance(feature=_GivenFeatures(features.fake.shape[1]))
     metric.set_dtype(torch.float64)
     metric.update(features.real.double(), real=True)
@@ -153,28 +178,39 @@ def frechet_distance(features: Features) -> Metric:
     return features.result("frechet", max(0.0, float(metric.compute())))
 
 
-def kernel_distance(features: Features, seed: int = 0) -> Metric:
-    """Gives the kernel distance (cubic kernel, unbiased; Binkowski et al. 2018), mean and deviation over subsets.
+def kernel_distance(features: Features, seed: int = 0, *, subsets: int = 100, subset_size: int = 1000) -> Metric:
+    """Gives the kernel distance (Binkowski et al. 2018), mean and deviation over random subsets.
 
-    With Inception features this is the KID. Unbiased, so it may be a little below 0 for equal distributions.
+    The squared maximum mean discrepancy under the cubic kernel (x . y / D + 1)^3, without the pairs of an image with
+    itself; with Inception features this is the KID. Unbiased, so it may be a little below 0 for equal distributions.
 
     Args:
         features: of translations and real images.
-        seed: of the 100 subsets, of 1000 images or of as many as there are.
+        seed: of the subsets.
+        subsets: how many; 1 is enough where a subset is all there are.
+        subset_size: images of each kind in a subset, >= 2; as many as there are where there are fewer. The spread is
+            that of such subsets, and None where they are all images of both kinds.
 
     Raises:
         ImportError: torchmetrics is missing.
+        ValueError: no subsets, or smaller ones than 2.
     """
-    size = min(KERNEL_SUBSET_SIZE, len(features.fake), len(features.real))
-    metric = _torchmetrics("kid").KernelInceptionDistance(
-        feature=_GivenFeatures(features.fake.shape[1]), subsets=KERNEL_SUBSETS, subset_size=size
-    )
+    if subsets < 1 or subset_size < 2:
+        raise ValueError(f"at least 1 subset of at least 2 images is needed, got {subsets} of {subset_size}")
+    size = min(subset_size, len(features.fake), len(features.real))
+    are_all = size == len(features.fake) == len(features.real)
+    kid = _torchmetrics("kid")
+    with warnings.catch_warnings():  # it says that it keeps the features in memory, where they are already
+        warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance` will save all")
+        metric = kid.KernelInceptionDistance(
+            feature=_GivenFeatures(features.fake.shape[1]), subsets=1 if are_all else subsets, subset_size=size
+        )
     metric.update(features.real.double(), real=True)
     metric.update(features.fake.double(), real=False)
     with torch.random.fork_rng(devices=[]):  # torchmetrics draws its subsets from the global generator
         torch.manual_seed(seed)
         mean, deviation = metric.compute()
-    return features.result("kernel", float(mean), float(deviation))
+    return features.result("kernel", float(mean), None if are_all else float(deviation))
 
 
 def coverage_and_density(features: Features, neighbours: int = 5) -> tuple[Metric, Metric]:
@@ -208,19 +244,28 @@ def coverage_and_density(features: Features, neighbours: int = 5) -> tuple[Metri
 
 
 def style_diversity(
-    network: FeatureNetwork, variants: Tensor, *, name: str = "features", device: str | torch.device = "cpu"
+    network: LayersNetwork,
+    variants: Tensor,
+    *,
+    name: str = "features",
+    size: int | None = None,
+    device: str | torch.device = "cpu",
+    progress: bool = False,
 ) -> Metric:
     """Gives the mean distance between two variants of one image, LPIPS-style: 0 when styles change nothing.
 
-    At every position features are scaled to length 1; the distance is the mean over positions of the squared
-    difference (in [0, 4]), as in LPIPS (Zhang et al. 2018, eq. 1) but on one layer and without learned weights.
-    Averaged over all pairs of variants and over images.
+    Features are scaled to length 1 over their channels at every position. The distance of two variants is the squared
+    length of the difference (in [0, 4]), averaged over positions and then over layers: LPIPS (Zhang et al. 2018, eq. 1)
+    without its learned weights, and with the mean over layers where LPIPS has the sum. For a network that gives
+    vectors it is 2 - 2 cos of the angle between them. Averaged over all pairs of variants and over images.
 
     Args:
-        network: N x C x H x W in [-1, 1] -> N x D or N x D x h x w.
+        network: N x C x H x W in [-1, 1] -> N x D or N x D x h x w, or a sequence of these, one per layer.
         variants: N x K x C x H x W in [-1, 1], K >= 2.
         name: of the network.
+        size: side in px that the network wants (antialiased bilinear); None leaves the images as they are.
         device: where the network is.
+        progress: show a progress bar.
 
     Raises:
         ValueError: fewer than two variants.
@@ -228,16 +273,26 @@ def style_diversity(
     count, k = _count_variants(variants)
     first, second = torch.triu_indices(k, k, offset=1)
     total = 0.0
-    with torch.no_grad():
-        for part in variants.split(max(1, BATCH // k)):
-            unit = _unit_features(network(part.flatten(0, 1).to(device))).unflatten(0, (len(part), k))
-            squares = (unit[:, first] - unit[:, second]).square().sum(dim=2).mean(dim=2)
-            total += float(squares.mean(dim=1).sum())
-    return Metric("diversity", total / count, None, name, 0, count * k)
+    parts = variants.split(max(1, BATCH // k))
+    with _asked(network):
+        for part in tqdm(parts, desc="diversity", unit="batch", disable=not progress, leave=False):
+            output = network(_resized(part.flatten(0, 1), size).to(device))
+            layers = [output] if isinstance(output, Tensor) else list(output)
+            for layer in layers:
+                unit = _unit_features(layer).unflatten(0, (len(part), k))
+                squares = (unit[:, first] - unit[:, second]).square().sum(dim=2).mean(dim=2)
+                total += float(squares.mean(dim=1).sum()) / len(layers)
+    return Metric("diversity", total / count, None, name, 0, count * k, _resize_name(size))
 
 
 def inception_scores(
-    classifier: FeatureNetwork, variants: Tensor, *, name: str = "classifier", device: str | torch.device = "cpu"
+    classifier: FeatureNetwork,
+    variants: Tensor,
+    *,
+    name: str = "classifier",
+    size: int | None = None,
+    device: str | torch.device = "cpu",
+    progress: bool = False,
 ) -> tuple[Metric, Metric]:
     """Gives MUNIT's conditional Inception score and the Inception score, both as mean divergences in nats, >= 0.
 
@@ -250,7 +305,9 @@ def inception_scores(
         classifier: N x C x H x W in [-1, 1] -> N x classes logits, trained on the target.
         variants: N x K x C x H x W in [-1, 1], K >= 2.
         name: of the classifier.
+        size: side in px that the classifier wants (antialiased bilinear); None leaves the images as they are.
         device: where it is.
+        progress: show a progress bar.
 
     Returns:
         (conditional, unconditional).
@@ -259,17 +316,119 @@ def inception_scores(
         ValueError: fewer than two variants.
     """
     count, k = _count_variants(variants)
-    with torch.no_grad():
-        logits = [classifier(part.to(device)).double().cpu() for part in variants.flatten(0, 1).split(BATCH)]
-    logs = torch.cat(logits).log_softmax(dim=1).unflatten(0, (count, k))
+    label = "class scores" if progress else ""
+    logits = extract_features(classifier, variants.flatten(0, 1), size=size, device=device, progress=label)
+    logs = logits.double().log_softmax(dim=1).unflatten(0, (count, k))
     of_image = logs.logsumexp(dim=1, keepdim=True) - torch.tensor(float(k), dtype=torch.float64).log()
     of_all = of_image.logsumexp(dim=0, keepdim=True) - torch.tensor(float(count), dtype=torch.float64).log()
     scores = [float((logs.exp() * (logs - other)).sum(dim=2).mean()) for other in (of_image, of_all)]
-    conditional, unconditional = (max(0.0, score) for score in scores)
-    return (
-        Metric("conditional inception score", conditional, None, name, 0, count * k),
-        Metric("inception score", unconditional, None, name, 0, count * k),
+    names = ("conditional inception score", "inception score")
+    conditional, unconditional = (
+        Metric(title, max(0.0, score), None, name, 0, count * k, _resize_name(size))
+        for title, score in zip(names, scores, strict=True)
     )
+    return conditional, unconditional
+
+
+def measure_translation(
+    translator: Translator,
+    source: Tensor,
+    real: Tensor,
+    network: FeatureNetwork,
+    *,
+    name: str,
+    generator: torch.Generator,
+    styles: StyleSource | None = None,
+    variants: int = 10,
+    varied_images: int = 100,
+    classifier: FeatureNetwork | None = None,
+    size: int | None = None,
+    progress: bool = False,
+) -> list[Metric]:
+    """Gives all metrics of a translator: how near to the target its translations are, and how varied.
+
+    Frechet, kernel, coverage and density compare one translation of every source image with real images, because
+    variants of one image are not independent. Diversity and, where there is a classifier, the Inception scores are of
+    ``variants`` translations of the first ``varied_images``. They are left out for a translator without styles.
+
+    Args:
+        translator: in evaluation mode.
+        source: N x C x H x W in [-1, 1], N >= 2.
+        real: M x C x H x W in [-1, 1], real images of the target, M >= 6.
+        network: on the translator's device, see :func:`extract_features`.
+        name: of the network, for the results.
+        generator: decides the styles: first one for each image, then those of the variants.
+        styles: where styles come from; None is the prior.
+        variants: translations of an image, K >= 2.
+        varied_images: of how many images; the paper takes 100.
+        classifier: N x C x H x W in [-1, 1] -> N x classes logits, on the translator's device; None leaves the
+            Inception scores out.
+        size: side in px that the networks want (antialiased bilinear); None leaves the images as they are.
+        progress: show progress bars.
+
+    Returns:
+        frechet, kernel, coverage, density, diversity, conditional inception score, inception score, as far as measured.
+
+    Raises:
+        ImportError: torchmetrics is missing.
+        ValueError: too few images or variants, or images that the translator cannot take.
+    """
+    if variants < 2 or varied_images < 1:
+        raise ValueError(f"at least 2 variants of 1 image are needed, got {variants} of {varied_images}")
+    device = translator.style_bank.device
+    drawn = styles or PriorStyles(translator.style_dim)
+    chosen = source[:varied_images]
+    single = drawn.sample(len(source), 1, generator)
+    several = drawn.sample(len(chosen), variants, generator)
+    fake = _translations(translator, source, single, "translating" if progress else "").squeeze(1)
+    features = Features.of(network, fake, real, name=name, size=size, device=device, progress=progress)
+    found = [frechet_distance(features), kernel_distance(features), *coverage_and_density(features)]
+    if translator.style_dim == 0:
+        return found
+    varied = _translations(translator, chosen, several, "translating variants" if progress else "")
+    found.append(style_diversity(network, varied, name=name, size=size, device=device, progress=progress))
+    if classifier is not None:
+        found += inception_scores(
+            classifier, varied, name=f"classes of {name}", size=size, device=device, progress=progress
+        )
+    return found
+
+
+@torch.no_grad()
+def _translations(translator: Translator, images: Tensor, codes: Tensor, progress: str) -> Tensor:
+    """Gives N x K x C x H x W in [-1, 1], on the CPU."""
+    device = translator.style_bank.device
+    rows = max(1, BATCH // codes.shape[1])
+    pairs = list(zip(images.split(rows), codes.split(rows), strict=True))
+    return torch.cat(
+        [
+            translator.translate(part.to(device), style.to(device)).cpu()
+            for part, style in tqdm(pairs, desc=progress, unit="batch", disable=not progress, leave=False)
+        ]
+    )
+
+
+@contextmanager
+def _asked(network: LayersNetwork) -> Iterator[None]:
+    """Puts the network, or the module that a bound method belongs to, into evaluation mode for a while."""
+    owner = network if isinstance(network, nn.Module) else getattr(network, "__self__", None)
+    in_training = [part for part in owner.modules() if part.training] if isinstance(owner, nn.Module) else []
+    for part in in_training:
+        part.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part in in_training:
+            part.training = True
+
+
+def _resized(images: Tensor, size: int | None) -> Tensor:
+    return images if size is None else resize_model_images(images, size)
+
+
+def _resize_name(size: int | None) -> str:
+    return "none" if size is None else f"antialiased bilinear to {size} px"
 
 
 class _GivenFeatures(nn.Module):

@@ -21,7 +21,7 @@ from tests.runs import TINY_MODEL, refusal, run_cli
 
 pytest.importorskip("sklearn")
 
-COMMANDS = ("train", "preview", "generate", "evaluate", "info", "demo")
+COMMANDS = ("train", "preview", "generate", "evaluate", "info", "convert", "demo")
 SOURCE, TARGET = "synthetic-digits:train:64", "digits:train:64"
 SIZE = ("--size", "16")
 TINY_FIT = ("--fit.steps", "3", "--fit.self_steps", "2", "--fit.batch_size", "8")
@@ -200,7 +200,16 @@ def test_preview_draws_a_sheet(run_folder: Path, tmp_path: Path) -> None:
     outcome = run_cli("preview", run_folder, *words, "--out", tmp_path / "grid.png")
     assert (outcome.code, outcome.out) == (0, f"preview: {tmp_path / 'grid.png'}\n")
     with Image.open(tmp_path / "grid.png") as picture:
-        assert picture.size == (96 + 3 * 50 + 2, 4 * 52)
+        assert picture.height == 8 + 4 * 52 + 2 * 30 + 8  # source, 2 styles, 1 real; 2 headings
+
+
+def test_preview_draws_what_else_is_asked_for(run_folder: Path, tmp_path: Path) -> None:
+    words = ("--input", SOURCE, "--target", "digits:test", *SIZE, "--variants", "1", "--columns", "3", "--nearest")
+    more = ("--strength", "0.5", "--exemplars", "digits:train:8", "--exemplar-rows", "2", "--interpolate", "4")
+    outcome = run_cli("preview", run_folder, *words, *more, "--out", tmp_path / "grid.png")
+    assert outcome.code == 0, outcome.err
+    with Image.open(tmp_path / "grid.png") as picture:  # source, 1 style, 2 exemplars, 4 steps, 2 nearest, 1 real
+        assert picture.height == 8 + 11 * 52 + 5 * 30 + 8
 
 
 def test_generate_writes_a_data_set(run_folder: Path, tmp_path: Path) -> None:

@@ -84,9 +84,9 @@ def evaluate(
     domain_b = data.open(target, invert=data.invert_target) if isinstance(target, str) else target
     domain_test = _open_test(target, test, data)
     labelled = domain_b.labels is not None and bool((domain_b.labels != UNLABELLED).all())
-    _check_classes(domain_a, domain_test)
+    check_classes(domain_a, domain_test)
     if labelled:
-        _check_classes(domain_a, domain_b)
+        check_classes(domain_a, domain_b)
     bench = Bench(
         make_task(domain_a, domain_b),
         make_oracle_task(domain_b) if labelled else None,
@@ -151,7 +151,7 @@ def draw_accuracies(summaries: Sequence[Summary], title: str, path: Path) -> Non
         figure.savefig(temporary, format="png", dpi=130)
 
 
-def _check_classes(source: ImageDomain, other: ImageDomain) -> None:
+def check_classes(source: ImageDomain, other: ImageDomain) -> None:
     """Refuses domains whose label numbers mean different classes."""
     if source.class_names and other.class_names and source.class_names != other.class_names:
         differing = sorted(set(source.class_names) ^ set(other.class_names))

@@ -68,7 +68,7 @@ def test_results_are_a_list_of_rows(finished: Path) -> None:
 
 def test_preview_has_rows_of_originals_six_styles_and_real_targets(finished: Path) -> None:
     with Image.open(finished / "preview.png") as picture:
-        assert picture.height == 8 * 52
+        assert picture.height == 8 + 8 * 52 + 2 * 30 + 8  # source, 6 styles, 1 real; 2 headings
 
 
 def test_augmented_file_holds_the_variants(finished: Path) -> None:
