@@ -16,7 +16,7 @@ from munitaug.types import MIN_SIDE, Content
 
 NO_STYLES = (
     "this method gives one translation per image and has no styles; for several variants or exemplars train a "
-    "multimodal method: munit or dritpp"
+    "multimodal method: munit, dritpp, transgaga or multidomain"
 )
 
 

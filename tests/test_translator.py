@@ -109,7 +109,7 @@ def test_a_one_to_one_translator_gives_the_same_image_for_every_variant() -> Non
 
 
 def test_a_one_to_one_translator_names_methods_with_styles() -> None:
-    with pytest.raises(ValueError, match="munit or dritpp"):
+    with pytest.raises(ValueError, match="munit, dritpp, transgaga or multidomain"):
         OneToOneTranslator(Halves(), channels=1, size_multiple=4).encode_style(torch.rand(1, 1, 16, 16))
 
 

@@ -17,7 +17,7 @@ from munitaug.data.hdf5 import AttributeValue, Compression, Layout, header_attri
 from munitaug.kernel import translator_device
 from munitaug.random import torch_generator
 from munitaug.styles import StyleSource
-from munitaug.translator import Translator
+from munitaug.translator import NO_STYLES, Translator
 
 MAX_VARIANTS = 32767
 PART_BYTES = 16 * 2**20
@@ -180,7 +180,4 @@ def _check_counts(translator: Translator, domain: ImageDomain, variants: int, ba
     if len(domain) == 0:
         raise ValueError(f"{domain.name} holds no image; there is nothing to generate from")
     if translator.style_dim == 0 and variants > 1:
-        raise ValueError(
-            f"{variants} variants were asked for, but this is a one-to-one method (its style codes have 0 numbers): it "
-            "gives one output per image; use variants=1, or a method with styles such as MUNIT"
-        )
+        raise ValueError(f"{variants} variants were asked for, but {NO_STYLES}; or use variants=1")

@@ -115,6 +115,7 @@ class MUNITBatchTransform(nn.Module):
             strength=strength,
             guard=guard,
         )
+        self._maker.refuse_many_of_one(self.num_variants)
 
     @property
     def device(self) -> torch.device:

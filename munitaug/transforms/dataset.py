@@ -108,6 +108,7 @@ class VariantDataset(Dataset[Any]):
             strength=strength,
             guard=guard,
         )
+        self._maker.refuse_many_of_one(self.variants)
         # In shared memory, because workers that persist hold a copy of this object from before the next set_epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 

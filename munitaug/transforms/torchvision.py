@@ -99,6 +99,7 @@ class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no typ
             strength=strength,
             guard=guard,
         )
+        self._maker.refuse_many_of_one(self.num_variants)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draws whether to translate, then K variants of every image; ``draws`` by the identity of the input.

@@ -24,7 +24,7 @@ from munitaug.transforms.forks import refuse_cuda_after_fork
 from munitaug.transforms.frozen import frozen_network
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.streams import RandomStream
-from munitaug.translator import Translator
+from munitaug.translator import NO_STYLES, Translator
 
 Style = str | StyleSource | Exemplar | Sequence[Exemplar]
 Direction = str | Mapping[str, float]
@@ -151,6 +151,15 @@ class VariantMaker:
     def translator(self) -> Translator:
         """The frozen translator of the first direction."""
         return self.translators[0]
+
+    def refuse_many_of_one(self, variants: int) -> None:
+        """Refuses several variants of a translator that has but one.
+
+        Raises:
+            ValueError: more than one variant, and no styles; the message names methods that have them.
+        """
+        if variants > 1 and self.translator.style_dim == 0:
+            raise ValueError(f"{variants} variants were asked for, but {NO_STYLES}")
 
     def happens(self, p: float) -> bool:
         """Draws whether something of probability p happens; always one number, so that p moves no style."""

@@ -17,7 +17,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from munitaug.styles import FixedStyles
-from munitaug.transforms import MUNITTransform
+from munitaug.transforms import MUNITBatchTransform, MUNITTransform, VariantDataset
+from munitaug.translator import Translator
 from tests.transforms.toys import (
     BrightnessTranslator,
     OneToOneTranslator,
@@ -245,8 +246,22 @@ def test_p_0_gives_back_the_same_object() -> None:
 
 def test_generator_without_styles_works() -> None:
     image = torch.full((3, 16, 16), 0.25)
-    variants = MUNITTransform(OneToOneTranslator().eval(), num_variants=2)(image)
-    assert torch.allclose(variants, torch.full((2, 3, 16, 16), 0.75))
+    variant = MUNITTransform(OneToOneTranslator().eval())(image)
+    assert torch.allclose(variant, torch.full((3, 16, 16), 0.75))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda translator: MUNITTransform(translator, num_variants=2),
+        lambda translator: MUNITBatchTransform(translator, num_variants=2),
+        lambda translator: VariantDataset([(torch.zeros(3, 16, 16), 0)], translator, variants=2),
+    ],
+    ids=["transform", "batch", "dataset"],
+)
+def test_several_variants_of_a_generator_without_styles_are_refused(make: Callable[[Translator], object]) -> None:
+    with pytest.raises(ValueError, match=r"2 variants were asked for, .* munit, dritpp, transgaga or multidomain"):
+        make(OneToOneTranslator().eval())
 
 
 class TestRefusals:
