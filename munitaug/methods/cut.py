@@ -103,8 +103,8 @@ class CutConfig:
     def preset(cls, name: str, *, channels: int = 3) -> Self:
         """Gives a named configuration.
 
-        ``paper``: CUT as published. The paper (section 4) says contrastive weights of 1 and 1; the published code takes
-        the mean of both terms, hence 0.5 and 0.5 here.
+        ``paper``: CUT as the published code has it: a contrastive weight of 1 for the mean of both terms, which the
+        paper writes as a sum; hence 0.5 and 0.5 here.
         ``fast``: FastCUT as published: weight 10, no identity term, flips, decay over the last quarter.
         ``small``: CUT for 16-64 px on a CPU: width 24 and 32, 3 residual blocks, of which the first and the last are
         compared, 64 places, 64 numbers, a discriminator of two halving layers, and for short runs lr 5e-4 with linear
@@ -261,7 +261,7 @@ class Cut(Method):
         return terms
 
     def contrastive_loss(self, queries: list[Tensor], keys: list[Tensor], generator: torch.Generator) -> Tensor:
-        """Gives the mean over maps of :func:`patch_nce_loss` at places drawn anew; eq. 4 (2020).
+        """Gives the mean over maps of :func:`patch_nce_loss` at places drawn anew; L_PatchNCE (2020).
 
         Gradients flow through the queries alone, as published.
 
@@ -272,14 +272,14 @@ class Cut(Method):
         """
         positions = draw_positions(queries, self._config.n_patches, generator)
         with torch.no_grad():
-            wanted = self.projection([features.detach() for features in keys], positions)
+            wanted = self.projection(keys, positions)
         found = self.projection(queries, positions)
         losses = [patch_nce_loss(q, k, self._config.temperature) for q, k in zip(found, wanted, strict=True)]
         return torch.stack(losses).mean()
 
 
 def patch_nce_loss(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
-    """Gives how far each query is from being nearest to its own key, >= 0; eq. 3 (2020).
+    """Gives how far each query is from being nearest to its own key, >= 0; the l of L_PatchNCE (2020).
 
     The negatives of a place are the other places of the same image, not those of other images in the batch.
 

@@ -101,7 +101,7 @@ class ResnetGenerator(nn.Module):
         return self._walk(x, blocks, len(self.blocks))
 
     def features(self, x: Tensor, blocks: Collection[int]) -> list[Tensor]:
-        """Gives the maps on the way to the content that CUT compares (2020, appendix).
+        """Gives the maps on the way to the content that CUT compares.
 
         These are the pixels, both down-sampling convolutions and chosen residual blocks; in the published code, layers
         0, 4, 8, 12 and 16. The pixels carry the reflected border of the first convolution, and the convolutions' maps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from munitaug.networks.patchgan import PatchGan, PatchGanShape
 from tests.oracles import count_parameters
@@ -40,6 +41,21 @@ def test_images_of_any_size_are_judged(side: int, layers: int, scores: int, anti
     (out,) = PatchGan(PatchGanShape(1, 2, layers, antialias))(torch.rand(2, 1, side, side))
     assert out.shape == (2, 1, scores, scores)
     assert out.isfinite().all()
+
+
+def test_its_layers_are_those_of_the_published_discriminator() -> None:
+    """Instance norm in all layers but the first and the last, a stride in the first three."""
+    discriminator, x = PatchGan(PatchGanShape(3, 4, 3)), torch.rand(2, 3, 32, 40)
+    published = nn.Sequential(
+        *(nn.Conv2d(3, 4, 4, 2, 1), nn.LeakyReLU(0.2)),
+        *(nn.Conv2d(4, 8, 4, 2, 1), nn.InstanceNorm2d(8), nn.LeakyReLU(0.2)),
+        *(nn.Conv2d(8, 16, 4, 2, 1), nn.InstanceNorm2d(16), nn.LeakyReLU(0.2)),
+        *(nn.Conv2d(16, 32, 4, 1, 1), nn.InstanceNorm2d(32), nn.LeakyReLU(0.2)),
+        nn.Conv2d(32, 1, 4, 1, 1),
+    )
+    weights = dict(zip(published.state_dict(), discriminator.state_dict().values(), strict=True))
+    published.load_state_dict(weights)
+    torch.testing.assert_close(discriminator(x)[0], published(x))
 
 
 def test_images_of_a_batch_are_judged_one_by_one() -> None:
