@@ -15,28 +15,15 @@ from munitaug.data import DOMAIN_NAMES as DOMAIN_NAMES
 from munitaug.data import ImageDomain as ImageDomain
 from munitaug.data import open_domain as open_domain
 from munitaug.data.hdf5 import AugmentedDataset as AugmentedDataset
+from munitaug.interop.export import ExportFacts as ExportFacts
 from munitaug.kernel import images_to_styles as images_to_styles
 from munitaug.method import Method as Method
 from munitaug.method import OptimiserSettings as OptimiserSettings
 from munitaug.method import Phase as Phase
 from munitaug.methods import METHODS as METHODS
-from munitaug.methods import Cut as Cut
-from munitaug.methods import CutConfig as CutConfig
-from munitaug.methods import CycleGan as CycleGan
-from munitaug.methods import CycleGanConfig as CycleGanConfig
-from munitaug.methods import DistanceGan as DistanceGan
-from munitaug.methods import DistanceGanConfig as DistanceGanConfig
-from munitaug.methods import Dritpp as Dritpp
-from munitaug.methods import DritppConfig as DritppConfig
-from munitaug.methods import GcGan as GcGan
-from munitaug.methods import GcGanConfig as GcGanConfig
 from munitaug.methods import Munit as Munit
 from munitaug.methods import MunitConfig as MunitConfig
 from munitaug.methods import SemanticConsistency as SemanticConsistency
-from munitaug.methods import TransGaga as TransGaga
-from munitaug.methods import TransGagaConfig as TransGagaConfig
-from munitaug.methods import Unit as Unit
-from munitaug.methods import UnitConfig as UnitConfig
 from munitaug.metrics import Features as Features
 from munitaug.metrics import Metric as Metric
 from munitaug.metrics import coverage_and_density as coverage_and_density
@@ -56,9 +43,13 @@ from munitaug.recipes import convert as convert
 from munitaug.recipes import demo as demo
 from munitaug.recipes import draw_accuracies as draw_accuracies
 from munitaug.recipes import evaluate as evaluate
+from munitaug.recipes import export_translator as export_translator
+from munitaug.recipes import from_pretrained as from_pretrained
 from munitaug.recipes import generate as generate
 from munitaug.recipes import label_preservation as label_preservation
 from munitaug.recipes import preview as preview
+from munitaug.recipes import push_to_hub as push_to_hub
+from munitaug.recipes import save_pretrained as save_pretrained
 from munitaug.recipes import train as train
 from munitaug.recipes import train_classifier as train_classifier
 from munitaug.styles import ClassBankStyles as ClassBankStyles
@@ -87,22 +78,13 @@ __all__ = [
     "CheckpointError",
     "CheckpointFacts",
     "ClassBankStyles",
-    "Cut",
-    "CutConfig",
-    "CycleGan",
-    "CycleGanConfig",
     "DataOptions",
     "DemoSettings",
-    "DistanceGan",
-    "DistanceGanConfig",
     "DivergenceError",
     "DomainError",
-    "Dritpp",
-    "DritppConfig",
+    "ExportFacts",
     "Features",
     "FitSettings",
-    "GcGan",
-    "GcGanConfig",
     "ImageDomain",
     "Interrupted",
     "LabelGuard",
@@ -119,11 +101,7 @@ __all__ = [
     "SemanticOptions",
     "StyleSource",
     "TrainConfig",
-    "TransGaga",
-    "TransGagaConfig",
     "Translator",
-    "Unit",
-    "UnitConfig",
     "VariantDataset",
     "__version__",
     "checkpoint_facts",
@@ -133,7 +111,9 @@ __all__ = [
     "demo",
     "draw_accuracies",
     "evaluate",
+    "export_translator",
     "frechet_distance",
+    "from_pretrained",
     "generate",
     "images_to_styles",
     "inception_scores",
@@ -144,8 +124,10 @@ __all__ = [
     "measure_translation",
     "open_domain",
     "preview",
+    "push_to_hub",
     "render_table",
     "save",
+    "save_pretrained",
     "shared_translator",
     "style_diversity",
     "style_source",

@@ -33,6 +33,9 @@ from munitaug.types import CheckpointError, direction_name, split_direction
 FORMAT = "munitaug-checkpoint"
 FORMAT_VERSION = 1
 INDEX_NAME = "checkpoint.json"
+CARD_NAME = "README.md"
+BESIDE_A_CHECKPOINT = (CARD_NAME, ".gitattributes", ".cache")
+"""What the Hugging Face Hub keeps in the same folder."""
 DIRECTIONS = ("a2b", "b2a")
 WEIGHTS_NAME = re.compile(r"weights-[0-9a-f]{16}\.safetensors")
 INTERRUPTED_SAVE = ("weights.safetensors", "weights.safetensors.tmp", f"{INDEX_NAME}.tmp")
@@ -244,7 +247,8 @@ def _refuse_foreign_folder(folder: Path) -> None:
     if not folder.is_dir():
         return
     names = sorted(entry.name for entry in folder.iterdir())
-    foreign = [name for name in names if name not in INTERRUPTED_SAVE and not WEIGHTS_NAME.fullmatch(name)]
+    known = {*INTERRUPTED_SAVE, *(BESIDE_A_CHECKPOINT if INDEX_NAME in names else ())}
+    foreign = [name for name in names if name not in known and not WEIGHTS_NAME.fullmatch(name)]
     if INDEX_NAME in foreign:
         foreign = [] if FORMAT in (folder / INDEX_NAME).read_text(encoding="utf-8", errors="replace") else [INDEX_NAME]
     if foreign:

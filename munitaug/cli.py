@@ -82,6 +82,7 @@ def build_parser() -> tuple[ArgumentParser, dict[str, Command]]:
         ("evaluate", _add_evaluate, _evaluate),
         ("info", _add_info, _info),
         ("convert", _add_convert, _convert),
+        ("export", _add_export, _export),
         ("demo", _add_demo, _demo),
     ):
         doc = (run.__doc__ or "").strip().splitlines()[0]
@@ -383,6 +384,30 @@ def _convert(options: Namespace) -> None:
         discriminator=options.discriminator,
     )
     print(f"checkpoint: {path}")
+
+
+def _add_export(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("checkpoint", type=str, help="checkpoint folder, or the run folder of munitaug train")
+    add("--out", type=str, required=True, help="file to write, .onnx or .pt2")
+    add("--size", type=int, required=True, help="side in px of the square images that the graph takes")
+    add("--format", type=str, default="onnx", help="onnx or torch-export")
+    add("--direction", type=str, default="a2b", help="a2b (source to target), b2a, or two names of several")
+    add("--overwrite", action="store_true", help="replace an existing file")
+
+
+def _export(options: Namespace) -> None:
+    """Write a translator as a graph for another runtime, tried against PyTorch."""
+    facts = munitaug.export_translator(
+        options.checkpoint,
+        options.out,
+        size=options.size,
+        format=options.format,
+        direction=options.direction,
+        overwrite=options.overwrite,
+    )
+    print(f"graph: {facts.path}")
+    print(f"inputs: {', '.join(facts.inputs)}; largest difference from PyTorch: {facts.largest_difference:.1e}")
 
 
 def _add_demo(parser: ArgumentParser) -> None:

@@ -8,7 +8,9 @@ from munitaug.recipes.classifier import train_classifier
 from munitaug.recipes.convert import convert
 from munitaug.recipes.demo import DemoSettings, demo
 from munitaug.recipes.evaluate import draw_accuracies, evaluate
+from munitaug.recipes.export import export_translator
 from munitaug.recipes.generate import generate
+from munitaug.recipes.hub import from_pretrained, push_to_hub, save_pretrained
 from munitaug.recipes.info import CheckpointFacts, checkpoint_facts
 from munitaug.recipes.labels import LabelReport, label_preservation
 from munitaug.recipes.options import DataOptions
@@ -27,9 +29,13 @@ __all__ = [
     "demo",
     "draw_accuracies",
     "evaluate",
+    "export_translator",
+    "from_pretrained",
     "generate",
     "label_preservation",
     "preview",
+    "push_to_hub",
+    "save_pretrained",
     "train",
     "train_classifier",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -40,7 +41,8 @@ def test_a_step_changes_what_the_two_domains_have_and_nothing_of_the_third() -> 
     assert bool((head[size : 2 * size] == 0).all())
     assert bool((head[:size] != 0).any())
     for scale in method.discriminator.scales:
-        last = scale.layers[-1].weight.grad  # type: ignore[union-attr]
+        layers = cast(torch.nn.Sequential, scale.layers)
+        last = layers[-1].weight.grad
         assert isinstance(last, torch.Tensor)
         assert [bool((row != 0).any()) for row in last] == [True, False, True]
 

@@ -170,9 +170,7 @@ def test_a_one_to_one_translator_gives_one_variant(tmp_path: Path) -> None:
     dataset = AugmentedDataset(run(tmp_path / "aug.h5", variants=1, keep_original=True, **one))
     assert len(dataset) == 2 * ITEMS
     assert dataset.style(1).shape == (0,)
-    with pytest.raises(
-        ValueError, match=r"variants were asked for, .* transgaga or multidomain; or use variants=1"
-    ):
+    with pytest.raises(ValueError, match=r"variants were asked for, .* transgaga or multidomain; or use variants=1"):
         run(tmp_path / "other.h5", **one)
 
 
