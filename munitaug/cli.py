@@ -275,8 +275,8 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     _add_data(parser)
 
 
-ONLY_ROWS = {"test": None, "seeds": 3, "conditions": [], "processes": None, "resume": False}
-ONLY_KEPT_LABELS = {
+ONLY_ROWS: dict[str, Any] = {"test": None, "seeds": 3, "conditions": [], "processes": None, "resume": False}
+ONLY_KEPT_LABELS: dict[str, Any] = {
     "judge": None,
     "judge_test": None,
     "variants": 4,

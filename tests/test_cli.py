@@ -24,6 +24,7 @@ pytest.importorskip("sklearn")
 COMMANDS = ("train", "preview", "generate", "evaluate", "info", "convert", "demo")
 SOURCE, TARGET = "synthetic-digits:train:64", "digits:train:64"
 SIZE = ("--size", "16")
+KEPT = ("evaluate", "--label-preservation", "--source", SOURCE, *SIZE, "--out", "r.json")
 TINY_FIT = ("--fit.steps", "3", "--fit.self_steps", "2", "--fit.batch_size", "8")
 BASE = ("train", "--source", SOURCE, "--target", TARGET, *SIZE)
 TINY = (
@@ -126,6 +127,17 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
         ("evaluate", "--source", SOURCE, "--target", TARGET, *SIZE, "--out", "r.json", "--conditions", "munit"),
         r"condition 'munit' needs a trained translator \(--checkpoint\)",
     ),
+    (("evaluate", "--source", SOURCE, "--out", "r.json"), "--target is needed: .*; only --label-preservation does"),
+    ((*KEPT, "--judge", TARGET), "--label-preservation needs a trained translator: give --checkpoint"),
+    (
+        (*KEPT, "--checkpoint", "run", "--seeds", "2", "--resume"),
+        "--seeds, --resume does not go together with --label-preservation; leave it out",
+    ),
+    (
+        ("evaluate", "--source", SOURCE, "--target", TARGET, "--out", "r.json", "--judge", TARGET, "--variants", "9"),
+        "--judge, --variants needs --label-preservation; leave it out",
+    ),
+    ((*KEPT, "--checkpoint", "nowhere", "--judge", TARGET), "nowhere does not exist"),
     (("demo", "--out", "run", "--settings.seeds", "0"), "seeds must be at least 1"),
     (("demo", "--out", "run", "--settings.fit.steps", "1"), "steps must be at least 2"),
 ]
@@ -227,6 +239,46 @@ def test_evaluate_prints_the_table_and_writes_rows(run_folder: Path, tmp_path: P
     assert [line.split()[0] for line in outcome.out.splitlines()] == ["condition", "source", "munit", "results:"]
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [(row["condition"], row["seed"]) for row in rows] == [("source", 0), ("munit", 0)]
+
+
+@pytest.mark.parametrize("judge", [(), ("--target", "digits:test:60"), ("--judge", "digits:train:60")])
+def test_evaluate_counts_the_labels_that_translations_keep(
+    run_folder: Path, tmp_path: Path, judge: tuple[str, ...]
+) -> None:
+    images = ("--source", "synthetic-digits:test:20", *SIZE, "--variants", "3", "--seed", "2")
+    out = tmp_path / "labels.json"
+    words: tuple[str | Path, ...] = ("--checkpoint", run_folder, *images, *TINY_FIT, *judge, "--out", out)
+    outcome = run_cli("evaluate", "--label-preservation", *words)
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert lines[0].split()[:2] == ["class", "variants"]
+    assert lines[-2:] == [f"counts:  {tmp_path / 'labels.json'}", f"picture: {tmp_path / 'labels.png'}"]
+    report = json.loads((tmp_path / "labels.json").read_text())
+    taught = {
+        (): ("digits:train", 1000),
+        "digits:test:60": ("digits:test", 48),
+        "digits:train:60": ("digits:train", 60),
+    }
+    name, count = taught[judge[-1] if judge else ()]
+    assert report["judge_images"]["name"] == name
+    assert abs(report["judge_images"]["count"] - count) <= 6  # the fifth of a class is rounded down
+    assert (report["overall"]["variants"], report["styled"]["variants"], report["styled"]["seed"]) == (60, 3, 2)
+    assert (tmp_path / "labels.png").exists()
+    assert "labels.json exists already; replace it with --overwrite" in refusal(
+        "evaluate", "--label-preservation", *words
+    )
+    assert run_cli("evaluate", "--label-preservation", *words, "--overwrite").code == 0
+
+
+def test_a_stopped_count_of_labels_leaves_nothing(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(munitaug, "label_preservation", interrupt)
+    outcome = run_cli(*KEPT[:-1], tmp_path / "r.json", "--checkpoint", run_folder)
+    assert (outcome.code, outcome.err) == (130, "munitaug: error: stopped; nothing was written\n")
 
 
 def test_a_finished_run_may_be_resumed_but_not_begun_again(run_folder: Path) -> None:
