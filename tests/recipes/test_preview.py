@@ -312,7 +312,9 @@ class TestWithoutStyles:
         assert drawn.headings[1] == "Translations"
 
     @pytest.mark.parametrize(
-        "wish", [{"interpolate": 3}, {"strength": 0.5}, {"style": "bank"}, {"exemplars": toy_domain()}], ids=str
+        "wish",
+        [{"interpolate": 3}, {"strength": 0.5}, {"style": "bank"}, {"exemplars": toy_domain()}],
+        ids=lambda wish: next(iter(wish)),
     )
     def test_wishes_about_styles_are_refused(self, out: Path, wish: dict[str, object]) -> None:
         with pytest.raises(ValueError, match="train a multimodal method"):
