@@ -27,7 +27,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -287,14 +287,25 @@ COLUMNS = (
 
 
 def render(rows: list[Row], methods: list[str]) -> str:
-    """Gives a Markdown table: mean and 95% interval over seeds (Student's t), a dash where nothing was measured."""
+    """Gives the Markdown table of the methods."""
+    return render_columns(rows, methods, COLUMNS)
+
+
+def render_columns(rows: list[Row], methods: list[str], columns: Sequence[tuple[str, str, str]]) -> str:
+    """Gives a Markdown table: mean and 95% interval over seeds (Student's t), a dash where nothing was measured.
+
+    Args:
+        rows: with "method" and the figures of the columns.
+        methods: one line each.
+        columns: name in the rows, title, number format.
+    """
     lines = [
-        "| method | seeds | " + " | ".join(title for _, title, _ in COLUMNS) + " |",
-        "|---|---|" + "---|" * len(COLUMNS),
+        "| method | seeds | " + " | ".join(title for _, title, _ in columns) + " |",
+        "|---|---|" + "---|" * len(columns),
     ]
     for method in methods:
         cells = [row for row in rows if row["method"] == method]
-        texts = [_mean_and_interval([row[name] for row in cells if name in row], form) for name, _, form in COLUMNS]
+        texts = [_mean_and_interval([row[name] for row in cells if name in row], form) for name, _, form in columns]
         lines.append(f"| {method} | {len(cells)} | " + " | ".join(texts) + " |")
     return "\n".join(lines)
 
