@@ -128,3 +128,9 @@ def half_distances(images: Tensor) -> Tensor:
     """
     half = images.shape[2] // 2
     return (images[:, :, :half].float() - images[:, :, -half:].float()).abs().mean(dim=(1, 2, 3))
+
+
+def divergence_from_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Gives KL(N(mean, variance) || N(0, I)), summed over the code and averaged over images; >= 0."""
+    terms = mean.float().square() + log_variance.float().exp() - 1.0 - log_variance.float()
+    return 0.5 * terms.sum(dim=1).mean()

@@ -129,6 +129,18 @@ class Method(nn.Module, ABC):
             ValueError: the method does not translate in this direction.
         """
 
+    def hidden_networks(self) -> tuple[nn.Module | None, ...]:
+        """Gives frozen networks that losses ask, held in a tuple so that they are neither trained nor saved."""
+        return ()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the hidden networks along where .to(), .cuda() and their like move the weights."""
+        for frozen in self.hidden_networks():
+            if frozen is not None:
+                frozen._apply(fn, recurse)
+        nn.Module._apply(self, fn, recurse)
+        return self
+
     def domain_key(self, key: DomainKey) -> DomainKey:
         """Gives what this method calls a domain; "a" and "b" are the first and the second of several."""
         return key

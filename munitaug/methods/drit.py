@@ -21,6 +21,7 @@ from torch.func import functional_call
 from munitaug.images import pad_to_multiple
 from munitaug.losses import (
     discriminator_loss,
+    divergence_from_normal,
     generator_adversarial_loss,
     mean_absolute_difference,
     mode_seeking_loss,
@@ -467,8 +468,7 @@ def attribute_prior_loss(code: AttributeCode) -> Tensor:
     """
     if code.log_variance is None:
         return code.mean.square().mean()
-    elements = code.mean.square() + code.log_variance.exp() - 1.0 - code.log_variance
-    return 0.5 * elements.sum(dim=1).mean()
+    return divergence_from_normal(code.mean, code.log_variance)
 
 
 def indistinguishable_loss(maps: Sequence[Tensor]) -> Tensor:

@@ -8,7 +8,6 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, Self
 
@@ -228,13 +227,9 @@ class Munit(Method):
         initialise_weights(self.auto_encoders, "kaiming", torch_generator(seed, "generator"))
         initialise_weights(self.discriminators, "gaussian", torch_generator(seed, "discriminator"))
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Moves the frozen network along where .to(), .cuda() and their like move the weights."""
-        for frozen in self._features:
-            if frozen is not None:
-                frozen._apply(fn, recurse)
-        nn.Module._apply(self, fn, recurse)
-        return self
+    def hidden_networks(self) -> tuple[nn.Module | None, ...]:
+        """Gives the frozen feature network."""
+        return self._features
 
     @property
     def config(self) -> MunitConfig:

@@ -9,9 +9,9 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,11 +49,9 @@ class SemanticConsistency(Method):
         self._classifier = (frozen,)  # a tuple keeps the classifier out of parameters() and checkpoints
         self._phase_name = _translating_phase(method)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Moves the classifier along where .to(), .cuda() and their like move the weights."""
-        self._classifier[0]._apply(fn, recurse)
-        nn.Module._apply(self, fn, recurse)
-        return self
+    def hidden_networks(self) -> tuple[nn.Module | None, ...]:
+        """Gives the frozen classifier."""
+        return self._classifier
 
     @property
     def config(self) -> MethodConfig:

@@ -9,7 +9,7 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar, Literal, NamedTuple, Self, cast
@@ -18,7 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from munitaug.images import match_channels, pad_to_multiple
-from munitaug.losses import discriminator_loss, generator_adversarial_loss, mean_absolute_difference
+from munitaug.losses import (
+    discriminator_loss,
+    divergence_from_normal,
+    generator_adversarial_loss,
+    mean_absolute_difference,
+)
 from munitaug.method import Method, OptimiserSettings, Phase
 from munitaug.networks.autoencoder import AutoEncoderShape, Decoder, StyleEncoder, StyleMlp
 from munitaug.networks.blocks import ConvUnit, ResidualBlock
@@ -336,13 +341,9 @@ class TransGaga(Method):
         initialise_weights(self.mappers, "kaiming", torch_generator(seed, "mappers"))
         initialise_weights(self.discriminators, "gaussian", torch_generator(seed, "discriminator"))
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Moves the frozen network along where .to(), .cuda() and their like move the weights."""
-        for frozen in self._features:
-            if frozen is not None:
-                frozen._apply(fn, recurse)
-        nn.Module._apply(self, fn, recurse)
-        return self
+    def hidden_networks(self) -> tuple[nn.Module | None, ...]:
+        """Gives the frozen feature network."""
+        return self._features
 
     @property
     def config(self) -> TransGagaConfig:
@@ -574,9 +575,3 @@ class TransGagaTranslator(Translator):
 def bump_maps(means: Tensor, height: int, width: int, deviation: float) -> Tensor:
     """Gives N x L x height/2 x width/2 maps of landmarks N x L x 2 for an image of height x width px."""
     return draw_gaussians(means, height // DOWNSAMPLE, width // DOWNSAMPLE, deviation)
-
-
-def divergence_from_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Gives KL(N(mean, variance) || N(0, I)), summed over the code and averaged over images; >= 0."""
-    terms = mean.float().square() + log_variance.float().exp() - 1.0 - log_variance.float()
-    return 0.5 * terms.sum(dim=1).mean()

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from munitaug.losses import divergence_from_normal
 from munitaug.methods import TransGaga, TransGagaConfig
-from munitaug.methods.transgaga import PositionCode, TransGagaTranslator, bump_maps, divergence_from_normal
+from munitaug.methods.transgaga import PositionCode, TransGagaTranslator, bump_maps
 from tests.methods.cases import TINY_LANDMARKS
 from tests.tiny import tiny_pair
 
