@@ -28,7 +28,13 @@ FLOORS: dict[str, int] = {
     "cli": 8, "report": 8,
 }  # fmt: skip
 WINGS = ("methods", "training", "offline", "adaptation")
-PUBLIC_DOORS = (PACKAGE, f"{PACKAGE}.types", f"{PACKAGE}.transforms.albumentations")
+PUBLIC_DOORS = (
+    PACKAGE,
+    f"{PACKAGE}.types",
+    f"{PACKAGE}.random",
+    f"{PACKAGE}.adaptation",
+    f"{PACKAGE}.transforms.albumentations",
+)
 CORE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "h5py", "safetensors", "tqdm", "jsonargparse"}
 OPTIONAL_SUBMODULES = ("torch.utils.tensorboard",)
 NEEDED_AT_IMPORT = {("transforms/albumentations.py", "albumentations")}
