@@ -6,7 +6,7 @@ Floor 2: imports types, images.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ class Translator(nn.Module, ABC):
     """
 
     style_bank: Tensor
+    reads_styles: ClassVar[bool] = True
+    """Whether encode_style gives codes of images; where not, it refuses."""
 
     def __init__(self, channels: int, size_multiple: int, style_dim: int, style_bank: Tensor | None = None) -> None:
         super().__init__()
@@ -130,6 +132,8 @@ class OneToOneTranslator(Translator):
         channels: image channels.
         size_multiple: that its image sides must be multiples of, in pixels.
     """
+
+    reads_styles: ClassVar[bool] = False
 
     def __init__(self, generator: nn.Module, channels: int, size_multiple: int) -> None:
         super().__init__(channels, size_multiple, style_dim=0)

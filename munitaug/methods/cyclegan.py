@@ -1,7 +1,8 @@
 """CycleGAN: unpaired translation with cycle consistency (Zhu, Park, Isola & Efros, ICCV 2017, arXiv 1703.10593).
 
 Objective and networks after the paper and junyanz/pytorch-CycleGAN-and-pix2pix, models/cycle_gan_model.py (read, not
-copied). One line differs from it: the discriminators see translations made after the generators' step, not before.
+copied). One line differs from it: the discriminators see translations made after the generators' step, not before. With
+``noise_dim`` it is the "CycleGAN with noise" that the multimodal papers compare with (Huang et al. 2018, section 5.2).
 
 Floor 4: imports floors 1-3.
 """
@@ -23,9 +24,13 @@ from munitaug.networks.patchgan import PatchGan, PatchGanShape
 from munitaug.networks.resnet import ResnetGenerator, ResnetShape
 from munitaug.random import torch_generator
 from munitaug.translator import OneToOneTranslator, Translator
-from munitaug.types import BOTH_DIRECTIONS, DomainKey, Pair
+from munitaug.types import BOTH_DIRECTIONS, Content, DomainKey, Pair
 
 PRESETS = ("paper", "small")
+NO_EXEMPLARS = (
+    "the noise of a CycleGAN cannot be read from an exemplar; for styles of exemplars train munit, dritpp, transgaga "
+    "or multidomain"
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,9 @@ class CycleGanConfig:
         n_residual: residual blocks of the generators; published are 9 from 256 px on, 6 at 128 px.
         antialias_down: halve maps through a smoothing filter, in generators and discriminators, as CUT does.
         antialias_up: double maps through a smoothing filter, as CUT does.
+        noise_dim: numbers of a code from N(0, I) that both generators take as planes beside the image (see
+            :func:`beside_noise`); variants by name, since the cycle term teaches the generators to ignore it. 0, as
+            published, takes none.
         discriminator_width: feature maps of the discriminators' first layer.
         n_discriminator_layers: halving layers of the discriminators; 3 give patches of 70 x 70 px.
         pool_size: earlier translations of each domain kept for the discriminators; 0 shows them the latest only.
@@ -55,6 +63,7 @@ class CycleGanConfig:
     n_residual: int = 9
     antialias_down: bool = False
     antialias_up: bool = False
+    noise_dim: int = 0
     discriminator_width: int = 64
     n_discriminator_layers: int = 3
     pool_size: int = 50
@@ -104,7 +113,8 @@ class CycleGanConfig:
     @property
     def generator_shape(self) -> ResnetShape:
         """Gives the sizes of one generator."""
-        return ResnetShape(self.channels, self.width, self.n_residual, self.antialias_down, self.antialias_up)
+        down, up = self.antialias_down, self.antialias_up
+        return ResnetShape(self.channels, self.width, self.n_residual, down, up, self.noise_dim)
 
     @property
     def discriminator_shape(self) -> PatchGanShape:
@@ -164,28 +174,39 @@ class CycleGan(Method):
             present = ", ".join(f"{a}2{b}" for a, b in self.directions)
             raise ValueError(f"this cyclegan translates {present} only, got {source}2{target}")
         shape = self._config.generator_shape
+        if self._config.noise_dim:
+            return NoiseTranslator(cast(ResnetGenerator, self.generators[source]), self.style_banks.get(target))
         return OneToOneTranslator(self.generators[source], shape.channels, shape.size_multiple)
 
     def _padded(self, pair: Pair) -> dict[str, Tensor]:
         multiple = self._config.generator_shape.size_multiple
         return {"a": pad_to_multiple(pair.a, multiple)[0], "b": pad_to_multiple(pair.b, multiple)[0]}
 
+    def _translate(self, source: str, images: Tensor, pair: Pair, use: str) -> Tensor:
+        """Gives translations of images from one domain, with noise drawn for this use of the pair if there is any."""
+        if self._config.noise_dim:
+            generator = torch_generator(pair.seed, "noise", use, source)
+            noise = torch.randn(len(images), self._config.noise_dim, generator=generator)
+            images = beside_noise(images, noise.to(images.device))
+        translations: Tensor = self.generators[source](images)
+        return translations
+
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
         config, images = self._config, self._padded(pair)
         terms: dict[str, Tensor] = {}
         for source, target in BOTH_DIRECTIONS:
-            generator, count = self.generators[source], len(images[source])
+            count = len(images[source])
             if config.weight_identity > 0.0:  # one pass for both: instance norm keeps images apart
-                both = generator(torch.cat([images[source], images[target]]))
+                both = self._translate(source, torch.cat([images[source], images[target]]), pair, "generator")
                 fake, same = both[:count], both[count:]
                 identity = mean_absolute_difference(same, images[target])
                 terms[f"identity_{target}"] = config.weight_identity * identity
             else:
-                fake = generator(images[source])
+                fake = self._translate(source, images[source], pair, "generator")
             scores = self.discriminators[target](fake)
             terms[f"gan_{target}"] = config.weight_gan * generator_adversarial_loss(scores, "lsgan")
             if config.weight_cycle > 0.0:
-                back = self.generators[target](fake)
+                back = self._translate(target, fake, pair, "cycle")
                 terms[f"cycle_{source}"] = config.weight_cycle * mean_absolute_difference(back, images[source])
         return terms
 
@@ -200,9 +221,64 @@ class CycleGan(Method):
         for source, target in BOTH_DIRECTIONS:
             judge, pool, real = self.discriminators[target], cast(ImagePool, self.pools[target]), images[target]
             with torch.no_grad():
-                fresh = self.generators[source](images[source])
+                fresh = self._translate(source, images[source], pair, "discriminator")
             fake = pool.exchange(fresh, torch_generator(pair.seed, "pool", target))
             (scores,) = judge(torch.cat([real, fake]))
             loss = discriminator_loss([scores[: len(real)]], [scores[len(real) :]], "lsgan")
             terms[f"gan_{target}"] = 0.5 * self._config.weight_gan * loss
         return terms
+
+
+class NoiseTranslator(Translator):
+    """A generator that takes noise beside the image; the noise is its style code, the image its content."""
+
+    reads_styles: ClassVar[bool] = False
+
+    def __init__(self, generator: ResnetGenerator, style_bank: Tensor | None = None) -> None:
+        shape = generator.shape
+        super().__init__(shape.channels, shape.size_multiple, shape.extra_planes, style_bank)
+        self.generator = generator
+
+    def encode_content(self, x: Tensor) -> Content:
+        """Gives x itself: noise enters with the first convolution, so nothing can be kept."""
+        return x
+
+    def decode(self, content: Content, style: Tensor) -> Tensor:
+        """Gives N x C x H x W in [-1, 1] of images and noise: N x style_dim."""
+        assert isinstance(content, Tensor)
+        translations: Tensor = self.generator(beside_noise(content, style))
+        return translations
+
+    def encode_style(self, y: Tensor) -> Tensor:
+        """Refuses: noise stands for nothing that an image has.
+
+        Raises:
+            ValueError: always; the message names methods that have styles of exemplars.
+        """
+        raise ValueError(NO_EXEMPLARS)
+
+
+def beside_noise(images: Tensor, noise: Tensor) -> Tensor:
+    """Gives N x (C + S) x H x W: images N x C x H x W, and noise N x S as planes.
+
+    Plane k is the code's number k times a wave of its own over the image, because the first instance norm takes a
+    constant plane off entirely.
+    """
+    count = noise.shape[1]
+    rows, columns = (
+        torch.cos(
+            torch.arange(count + 1, device=images.device)[:, None]
+            * (torch.arange(side, device=images.device) + 0.5)
+            * (torch.pi / side)
+        )
+        for side in images.shape[2:]
+    )
+    places = wave_numbers(count)
+    waves = torch.stack([rows[down, :, None] * columns[across] for down, across in places])
+    return torch.cat([images, (noise[:, :, None, None] * waves).to(images.dtype)], dim=1)
+
+
+def wave_numbers(count: int) -> list[tuple[int, int]]:
+    """Gives the first (down, across) half periods of waves over an image, slow ones first, without the constant."""
+    square = ((down, across) for down in range(count + 1) for across in range(count + 1))
+    return sorted(square, key=lambda place: (sum(place), place))[1 : count + 1]

@@ -546,14 +546,18 @@ class TransGagaTranslator(Translator):
         """Gives the carried landmarks N x L x 2, (row, column) in [0, 1], of x: N x C x H x W in [-1, 1].
 
         Sides must be multiples of ``size_multiple``. Between the landmarks of two images lie their geometry
-        interpolations, to be drawn by :func:`bump_maps` and given to :meth:`decode`.
+        interpolations, for :meth:`content_of`.
         """
         means, _ = heatmaps_to_moments(self.landmark_encoder(x))
         return self.target_positions.decode(self.geometry_mapper(self.source_positions.encode(means)))
 
     def encode_content(self, x: Tensor) -> Content:
         """Gives N x L x H/2 x W/2 landmark maps of x: N x C x H x W in [-1, 1], sides multiples of 4."""
-        return bump_maps(self.landmarks(x), x.shape[2], x.shape[3], self.landmark_deviation)
+        return self.content_of(self.landmarks(x), x.shape[2], x.shape[3])
+
+    def content_of(self, landmarks: Tensor, height: int, width: int) -> Tensor:
+        """Gives the content that :meth:`decode` takes of landmarks N x L x 2, for images of height x width px."""
+        return bump_maps(landmarks, height, width, self.landmark_deviation)
 
     def decode(self, content: Content, style: Tensor) -> Tensor:
         """Gives N x C x H x W in [-1, 1] of landmark maps and style: N x S."""

@@ -35,6 +35,7 @@ class ResnetShape:
         n_residual: residual blocks; published are 9 from 256 px on, 6 at 128 px.
         antialias_down: halve through a smoothing filter in place of a stride.
         antialias_up: double through a smoothing filter in place of a transposed convolution.
+        extra_planes: planes that the generator takes beside the image's channels, such as noise.
 
     Raises:
         ValueError: a number outside its range.
@@ -45,13 +46,21 @@ class ResnetShape:
     n_residual: int
     antialias_down: bool = False
     antialias_up: bool = False
+    extra_planes: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.channels <= 4:
             raise ValueError(f"channels must be 1 to 4, got {self.channels}")
+        if self.extra_planes < 0:
+            raise ValueError(f"extra_planes must be >= 0, got {self.extra_planes}")
         for name in ("width", "n_residual"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def input_planes(self) -> int:
+        """Gives the channels and planes that the generator takes."""
+        return self.channels + self.extra_planes
 
     @property
     def size_multiple(self) -> int:
@@ -61,7 +70,7 @@ class ResnetShape:
     def feature_widths(self, blocks: Collection[int]) -> tuple[int, ...]:
         """Gives the channels of each map of :meth:`ResnetGenerator.features`."""
         halved = tuple(self.width * 2 ** (index + 1) for index in range(N_HALVINGS))
-        return (self.channels, *halved, *(self.width * 2**N_HALVINGS for _ in blocks))
+        return (self.input_planes, *halved, *(self.width * 2**N_HALVINGS for _ in blocks))
 
 
 class ResnetGenerator(nn.Module):
@@ -78,7 +87,7 @@ class ResnetGenerator(nn.Module):
         self.shape = shape
         widths = [shape.width * 2**index for index in range(N_HALVINGS + 1)]
         stride = 1 if shape.antialias_down else 2
-        self.first = nn.Conv2d(shape.channels, widths[0], 2 * EDGE_PADDING + 1)
+        self.first = nn.Conv2d(shape.input_planes, widths[0], 2 * EDGE_PADDING + 1)
         self.down = nn.ModuleList([nn.Conv2d(narrow, wide, 3, stride, padding=1) for narrow, wide in pairwise(widths)])
         self.smooth_halving = SmoothHalving() if shape.antialias_down else nn.Identity()
         self.blocks = nn.ModuleList([ResidualBlock(widths[-1]) for _ in range(shape.n_residual)])
@@ -93,7 +102,7 @@ class ResnetGenerator(nn.Module):
         self.last = nn.Conv2d(widths[0], shape.channels, 2 * EDGE_PADDING + 1)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Gives N x 4 width x H/4 x W/4 features of x: N x channels x H x W in [-1, 1], sides multiples of 4."""
+        """Gives N x 4 width x H/4 x W/4 features of x: N x input_planes x H x W, sides multiples of 4."""
         return self._walk(x, (), len(self.blocks))[0]
 
     def encode_with_features(self, x: Tensor, blocks: Collection[int]) -> tuple[Tensor, list[Tensor]]:

@@ -206,8 +206,8 @@ def encode_style_bank(method: Method, key: DomainKey, domain: ImageDomain, train
         training: its crop is applied at the centre, its seed chooses the images.
     """
     translator = next(method.translator(*direction) for direction in method.directions if direction[1] == key)
-    if translator.style_dim == 0:
-        return torch.zeros(0, 0)
+    if not translator.reads_styles:
+        return torch.zeros(0, translator.style_dim)
     order = random_permutation(len(domain), training.seed, "style-bank", key)[:STYLE_BANK_SIZE]
     codes = []
     for index in order.split(16):

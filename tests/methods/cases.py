@@ -190,6 +190,10 @@ CASES: dict[str, Case] = {
         lambda seed, channels: CycleGan(replace(TINY_CYCLE, channels=channels), seed=seed),
         biases_before_norms_of_resnets,
     ),
+    "cyclegan-noise": Case(
+        lambda seed, channels: CycleGan(replace(TINY_CYCLE, channels=channels, noise_dim=2), seed=seed),
+        biases_before_norms_of_resnets,
+    ),
     "cyclegan-antialiased": Case(
         lambda seed, channels: CycleGan(
             replace(

@@ -134,7 +134,7 @@ def test_a_translator_keeps_shape_and_range(make: MakeMethod, size: tuple[int, i
 
 def test_a_translator_encodes_styles_or_names_the_methods_that_do(make: MakeMethod) -> None:
     for translator in translators(make(0, 3).eval()):
-        if translator.style_dim > 0:
+        if translator.reads_styles:
             assert translator.encode_style(tiny_pair().b).shape == (2, translator.style_dim)
         else:
             with pytest.raises(ValueError, match="munit"):

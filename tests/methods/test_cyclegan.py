@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from munitaug.checkpoint import load_method, save_method
 from munitaug.method import OptimiserSettings
 from munitaug.methods import CycleGan, CycleGanConfig
+from munitaug.methods.cyclegan import beside_noise, wave_numbers
 from munitaug.networks.image_pool import ImagePool
 from munitaug.networks.patchgan import PatchGan
 from munitaug.networks.resnet import ResnetGenerator
@@ -172,3 +174,28 @@ def test_a_configuration_that_cannot_be_is_refused(changes: dict[str, object], m
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(ValueError, match="preset must be one of paper, small"):
         CycleGanConfig.preset("huge")
+
+
+def test_noise_waves_are_slow_ones_first_and_none_is_constant() -> None:
+    assert wave_numbers(5) == [(0, 1), (1, 0), (0, 2), (1, 1), (2, 0)]
+
+
+def test_noise_stands_beside_the_image_as_a_wave_of_each_number() -> None:
+    images, noise = torch.zeros(2, 3, 4, 6), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    planes = beside_noise(images, noise)
+    assert planes.shape == (2, 5, 4, 6)
+    across = torch.tensor([math.cos(math.pi * (column + 0.5) / 6) for column in range(6)])
+    down = torch.tensor([math.cos(math.pi * (row + 0.5) / 4) for row in range(4)])
+    torch.testing.assert_close(planes[1, 3], 3.0 * across.expand(4, 6))
+    torch.testing.assert_close(planes[1, 4], 4.0 * down[:, None].expand(4, 6))
+
+
+@torch.no_grad()
+def test_an_untrained_generator_with_noise_has_variants_and_no_exemplars() -> None:
+    method = CycleGan(replace(TINY_CYCLE, noise_dim=2), seed=1)
+    translator = method.translator("a", "b")
+    assert translator.style_dim == 2
+    first, second = translator.translate(PAIR.a[:1], torch.tensor([[[1.0, 0.0], [-1.0, 2.0]]]))[0]
+    assert (first - second).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="exemplar"):
+        translator.encode_style(PAIR.b)
