@@ -8,6 +8,7 @@ Pair: rendered to scanned digits, grey, 16 px, presets "small", no labels. The v
   cost quality; without style reconstruction, which is said to cost diversity.
 - GcGAN (Fu et al. 2019): with geometry consistency (upside down), and with the adversarial terms alone, which are said
   to lose the orientation of digits.
+- CycleGAN with noise (Huang et al. 2018, section 5.2): noise beside the input, which is said to bring no diversity.
 
 Measured on translations of source test images, with classifiers of labelled target images that serve nothing else:
 
@@ -16,6 +17,8 @@ Measured on translations of source test images, with classifiers of labelled tar
 - diversity: between two styles of one image;
 - upright: share that a classifier of upright and flipped target images sees upright, in percent. (Digits that look
   alike upside down, 0, 1 and 8, are left out.)
+
+TransGaGa's claim about interpolation is checked by benchmarks/interpolation.py.
 
 One JSON line per finished cell is appended to --out; cells that stand there are not run again.
 """
@@ -45,6 +48,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "munit, published terms": ("munit", {"weight_cycle": 0.0}),
     "munit without image reconstruction": ("munit", {"weight_cycle": 0.0, "weight_image": 0.0}),
     "munit without style reconstruction": ("munit", {"weight_cycle": 0.0, "weight_style": 0.0}),
+    "cyclegan with noise": ("cyclegan", {"noise_dim": 8}),
     "gcgan": ("gcgan", {}),
     "gcgan, adversarial terms alone": ("gcgan", {"weight_geometry": 0.0}),
 }
@@ -100,7 +104,9 @@ def main() -> None:
     for name, seed in tqdm(missing, desc="cells", unit="cell"):
         checkpoint = _train(name, seed, domains[0], domains[1], options)
         row: Row = {"pair": PAIR, "variant": name, "seed": seed, "steps": options.steps}
-        row |= _measured(checkpoint, seed, domains[2], domains[3], judges) | _circumstances()
+        row |= _measured(checkpoint, seed, domains[2], domains[3], judges) | circumstances(
+            "python -m benchmarks.claims"
+        )
         with open(out, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         finished.append(row)
@@ -168,14 +174,15 @@ def _measured(
     }
 
 
-def _circumstances() -> Row:
+def circumstances(module: str) -> Row:
+    """Gives device, versions, commit, date and the command, which runs ``module``."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "device": f"cpu, {platform.machine()}",
         "torch": torch.__version__,
         "commit": commit.stdout.strip(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "command": "python -m benchmarks.claims " + " ".join(sys.argv[1:]),
+        "command": " ".join([module, *sys.argv[1:]]),
     }
 
 
