@@ -4,7 +4,8 @@ from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import SmallClassifier, build_classifier
 from munitaug.adaptation.conditions import CONDITIONS, Bench, Condition
 from munitaug.adaptation.evaluation import check_conditions, evaluate_conditions, load_rows, save_rows
-from munitaug.adaptation.fit import FitSettings, fit, self_train, source_batches, styled_batches
+from munitaug.adaptation.fit import FitSettings, fit, source_batches, styled_batches
+from munitaug.adaptation.self_training import estimate_norms, self_train
 from munitaug.adaptation.statistics import Row, Summary, render_table, summarise
 from munitaug.adaptation.task import Scorer, Task, make_oracle_task, make_task, predict
 
@@ -21,6 +22,7 @@ __all__ = [
     "Task",
     "build_classifier",
     "check_conditions",
+    "estimate_norms",
     "evaluate_conditions",
     "fit",
     "load_rows",

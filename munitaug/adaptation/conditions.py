@@ -17,7 +17,8 @@ from torch import nn
 
 from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import build_classifier
-from munitaug.adaptation.fit import BatchOf, FitSettings, fit, self_train, source_batches, styled_batches
+from munitaug.adaptation.fit import BatchOf, FitSettings, fit, source_batches, styled_batches
+from munitaug.adaptation.self_training import self_train
 from munitaug.adaptation.task import Task
 from munitaug.random import seed_of
 from munitaug.translator import Translator
@@ -91,7 +92,7 @@ def run_chain(
             else:
                 own_seed = seed_of(seed, condition)
                 tied = _styled(bench, own_seed, with_source=False) if condition == "adapt" else None
-                self_train(model, task, settings, seed, ClassicAugmentation(), tied, bar)
+                self_train(model, task, settings, seed, labelled=tied, progress=bar)
         yield condition, model
 
 

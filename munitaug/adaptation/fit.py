@@ -1,4 +1,4 @@
-"""Two ways to train a classifier: on labels, and on what an unlabelled target tells.
+"""How a classifier is trained on labels.
 
 Every batch is a function of (seed, step), so a run repeats exactly.
 
@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import SMALL
-from munitaug.adaptation.objectives import information_maximisation
 from munitaug.adaptation.task import Task
 from munitaug.random import torch_generator
 from munitaug.styles import PriorStyles
@@ -32,11 +31,14 @@ class FitSettings:
         classifier: "lenet" or a timm model name.
         steps: updates of supervised training.
         self_steps: updates of self-training that follow.
-        batch_size: images per update and kind (source, styled, target).
+        batch_size: images per update and kind (source, styled); of the target there are twice as many.
         lr: peak learning rate of the one-cycle schedule of supervised training.
         self_lr: peak learning rate of self-training.
         self_label_weight: of the cross-entropy on styled images during the self-training of "adapt"; 0 leaves
             it out, because where translations bend labels it holds the classifier back (docs/results.md).
+        consistency_weight: of the agreement between views of a target image in self-training; 0 leaves it out.
+        restyle_weight: of the same agreement with views restyled by the translator, in the self-training of "adapt".
+        threshold: a view's label counts only from this chance on, 0 to 1.
         weight_decay: decoupled weight decay (AdamW).
 
     Raises:
@@ -50,6 +52,9 @@ class FitSettings:
     lr: float = 2e-3
     self_lr: float = 5e-4
     self_label_weight: float = 0.0
+    consistency_weight: float = 1.0
+    restyle_weight: float = 0.0
+    threshold: float = 0.9
     weight_decay: float = 1e-2
 
     def __post_init__(self) -> None:
@@ -59,12 +64,18 @@ class FitSettings:
         for name in ("lr", "self_lr"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        if not self.self_label_weight >= 0.0:
-            raise ValueError(f"self_label_weight must be >= 0, got {self.self_label_weight}")
+        for name in ("self_label_weight", "consistency_weight", "restyle_weight"):
+            if not getattr(self, name) >= 0.0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        if not 0.0 <= self.threshold < 1.0:
+            raise ValueError(f"threshold must be at least 0 and below 1, got {self.threshold}")
 
 
 BatchOf = Callable[[int], tuple[Tensor, Tensor]]
 """step -> (images N x C x H x W in [-1, 1], N int64 labels)."""
+
+OnStep = Callable[[int, nn.Module], None]
+"""(finished steps, the classifier): for progress and snapshots; must not change the classifier."""
 
 
 def source_batches(task: Task, settings: FitSettings, seed: int, augmentation: ClassicAugmentation | None) -> BatchOf:
@@ -106,7 +117,13 @@ def styled_batches(
     return batch
 
 
-def fit(classifier: nn.Module, batch: BatchOf, settings: FitSettings, progress: str = "") -> nn.Module:
+def fit(
+    classifier: nn.Module,
+    batch: BatchOf,
+    settings: FitSettings,
+    progress: str = "",
+    on_step: OnStep | None = None,
+) -> nn.Module:
     """Trains a classifier on labelled batches; gives it back, in evaluation mode.
 
     Args:
@@ -114,62 +131,28 @@ def fit(classifier: nn.Module, batch: BatchOf, settings: FitSettings, progress: 
         batch: step -> images and labels.
         settings: steps and learning rate.
         progress: label of the progress bar; empty for none.
+        on_step: called after each update with (finished steps, the classifier).
     """
-    optimiser, schedule = _optimiser(classifier, settings.lr, settings.weight_decay, settings.steps)
+    optimiser, schedule = new_optimiser(classifier, settings.lr, settings.weight_decay, settings.steps)
     classifier.train()
     for step in tqdm(range(settings.steps), desc=progress, unit="step", disable=not progress, leave=False):
         images, labels = batch(step)
-        _update(F.cross_entropy(classifier(images), labels), optimiser, schedule)
+        update(F.cross_entropy(classifier(images), labels), optimiser, schedule)
+        if on_step is not None:
+            on_step(step + 1, classifier)
     return classifier.eval()
 
 
-def self_train(
-    classifier: nn.Module,
-    task: Task,
-    settings: FitSettings,
-    seed: int,
-    augmentation: ClassicAugmentation,
-    labelled: BatchOf | None = None,
-    progress: str = "",
-) -> nn.Module:
-    """Trains a classifier further on unlabelled target images; gives it back, in evaluation mode.
-
-    Minimises information maximisation (SHOT-IM) on augmented target batches, of twice the supervised size
-    so that the mean prediction is a fair estimate of the classes' shares. With ``labelled`` batches their
-    cross-entropy is added at ``settings.self_label_weight``, so that what the target alone cannot tell apart
-    stays tied to labels.
-
-    Args:
-        classifier: already trained on the source; changed in place.
-        task: its target images are used, nothing else.
-        settings: steps and learning rate.
-        seed: of batches and augmentation.
-        augmentation: change of the target images.
-        labelled: step -> images and labels to keep hold of, or None.
-        progress: label of the progress bar; empty for none.
-    """
-    optimiser, schedule = _optimiser(classifier, settings.self_lr, settings.weight_decay, settings.self_steps)
-    classifier.train()
-    for step in tqdm(range(settings.self_steps), desc=progress, unit="step", disable=not progress, leave=False):
-        generator = torch_generator(seed, "target", step)
-        index = torch.randint(len(task.target_images), (2 * settings.batch_size,), generator=generator)
-        images = augmentation(task.target_images[index], generator)
-        loss = information_maximisation(classifier(images))
-        if labelled is not None and settings.self_label_weight > 0.0:
-            styled, labels = labelled(step)
-            loss = loss + settings.self_label_weight * F.cross_entropy(classifier(styled), labels)
-        _update(loss, optimiser, schedule)
-    return classifier.eval()
-
-
-def _optimiser(
+def new_optimiser(
     classifier: nn.Module, lr: float, weight_decay: float, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
+    """Gives AdamW over a classifier's weights, and the one-cycle schedule of its learning rate."""
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
     return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps)
 
 
-def _update(loss: Tensor, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.OneCycleLR) -> None:
+def update(loss: Tensor, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.OneCycleLR) -> None:
+    """Makes one update of the weights and of the learning rate."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()

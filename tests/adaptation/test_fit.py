@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -13,11 +11,9 @@ from munitaug.adaptation import (
     SmallClassifier,
     fit,
     predict,
-    self_train,
     source_batches,
     styled_batches,
 )
-from munitaug.adaptation.objectives import information_maximisation
 from munitaug.images import uint8_to_model
 from munitaug.methods import Munit
 from tests.runs import TINY_GREY, toy_images, toy_task
@@ -46,54 +42,6 @@ def test_fit_repeats() -> None:
         fit(small(), source_batches(toy_task(), QUICK, 3, ClassicAugmentation()), QUICK).state_dict() for _ in "ab"
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
-
-
-def test_self_training_lowers_its_objective_and_keeps_the_classes() -> None:
-    task = toy_task(contrast=0.25)
-    classifier = fit(small(), source_batches(task, QUICK, 0, None), QUICK)
-    with torch.no_grad():
-        before = float(information_maximisation(classifier(task.target_images)))
-    known = accuracy(classifier, contrast=0.25)
-    self_train(classifier, task, QUICK, 0, ClassicAugmentation())
-    with torch.no_grad():
-        after = float(information_maximisation(classifier(task.target_images)))
-    assert after < before - 0.02
-    assert accuracy(classifier, contrast=0.25) >= known
-    assert not classifier.training
-
-
-def test_self_training_does_not_look_at_the_source() -> None:
-    task = toy_task()
-    other = dataclasses.replace(task, source_images=-task.source_images, source_labels=2 - task.source_labels)
-    first, again = (self_train(small(), t, QUICK, 0, ClassicAugmentation()).state_dict() for t in (task, other))
-    assert all(torch.equal(first[name], again[name]) for name in first)
-
-
-def test_self_training_keeps_hold_of_labels_that_it_is_given() -> None:
-    """The labels of two classes are exchanged: a free run keeps the old classes, a tied one follows the labels."""
-    task, tied = toy_task(), dataclasses.replace(QUICK, self_steps=60, self_label_weight=20.0)
-    swapped = dataclasses.replace(task, source_labels=torch.tensor([1, 0, 2])[task.source_labels])
-    labelled = source_batches(swapped, QUICK, 0, None)
-    images, labels = toy_images(90, 7)
-    exchanged = torch.tensor([1, 0, 2])[labels]
-    shares = {}
-    for name, batches in (("free", None), ("tied", labelled)):
-        classifier = fit(small(), source_batches(task, QUICK, 0, None), QUICK)
-        self_train(classifier, task, tied, 0, ClassicAugmentation(), batches)
-        shares[name] = float((predict(classifier, uint8_to_model(images)) == exchanged).float().mean())
-    assert shares["free"] < 0.5
-    assert shares["tied"] > 0.9
-
-
-def test_a_label_weight_of_nothing_is_self_training_alone() -> None:
-    task = toy_task()
-    labelled = source_batches(task, QUICK, 0, None)
-    none = dataclasses.replace(QUICK, self_label_weight=0.0)
-    first = self_train(small(), task, none, 0, ClassicAugmentation(), labelled).state_dict()
-    again = self_train(small(), task, none, 0, ClassicAugmentation()).state_dict()
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    with pytest.raises(ValueError, match="self_label_weight must be >= 0, got -1"):
-        FitSettings(self_label_weight=-1.0)
 
 
 def test_styled_batches_can_leave_the_source_out() -> None:

@@ -1,0 +1,144 @@
+"""How a classifier is trained further on target images without labels.
+
+Two terms, together: information maximisation (SHOT-IM, Liang, Hu & Feng, ICML 2020), which wants sure and evenly used
+predictions; and agreement of views (FixMatch, Sohn et al., NeurIPS 2020), in which what an averaged copy of the
+classifier (mean teacher, Tarvainen & Valpola 2017) is sure of in a lightly changed image becomes the label of the same
+image strongly changed. Alone the first may settle on exchanged classes and the second may keep its first errors.
+
+Batch norm sees the target alone: labelled batches, if there are any, pass by themselves, as in self-ensembling for
+domain adaptation (French, Mackiewicz & Fisher, ICLR 2018), and the statistics of the result are those of the target.
+
+Every batch is a function of (seed, step), so a run repeats exactly.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from tqdm import tqdm
+
+from munitaug.adaptation.augmentation import ClassicAugmentation
+from munitaug.adaptation.fit import BatchOf, FitSettings, OnStep, new_optimiser, update
+from munitaug.adaptation.objectives import information_maximisation, view_consistency
+from munitaug.adaptation.task import SCORE_BATCH, Task
+from munitaug.random import torch_generator
+
+WEAK = ClassicAugmentation()
+STRONG = ClassicAugmentation(rotation_deg=20.0, shear=0.3, scale=0.25, shift=0.12, contrast=0.4, noise=0.15)
+TEACHER_DECAY = 0.99
+
+Restyle = Callable[[Tensor, torch.Generator], Tensor]
+"""(target images N x C x H x W in [-1, 1], generator on the CPU) -> the same contents in other styles of the target."""
+
+
+def self_train(
+    classifier: nn.Module,
+    task: Task,
+    settings: FitSettings,
+    seed: int,
+    *,
+    labelled: BatchOf | None = None,
+    restyle: Restyle | None = None,
+    information_weight: float = 1.0,
+    progress: str = "",
+    on_step: OnStep | None = None,
+) -> nn.Module:
+    """Trains a classifier further on unlabelled target images; gives it back, in evaluation mode.
+
+    Target batches have twice the supervised size, so that the mean prediction is a fair estimate of the classes'
+    shares.
+
+    Args:
+        classifier: already trained on the source; changed in place, and in the end the average of its last updates.
+        task: its target images are used, nothing else.
+        settings: steps, learning rate, weights of the terms.
+        seed: of batches and augmentation.
+        labelled: step -> images and labels to keep hold of at ``settings.self_label_weight``, or None.
+        restyle: gives a further view of target images for ``settings.restyle_weight``, or None.
+        information_weight: of information maximisation; 0 leaves it out.
+        progress: label of the progress bar; empty for none.
+        on_step: called after each update with (finished steps, the teacher).
+    """
+    optimiser, schedule = new_optimiser(classifier, settings.self_lr, settings.weight_decay, settings.self_steps)
+    teacher = deepcopy(classifier).requires_grad_(False).train()  # with the batch's own statistics, like its pupil
+    classifier.train()
+    for step in tqdm(range(settings.self_steps), desc=progress, unit="step", disable=not progress, leave=False):
+        generator = torch_generator(seed, "target", step)
+        index = torch.randint(len(task.target_images), (2 * settings.batch_size,), generator=generator)
+        images = task.target_images[index]
+        loss = _target_loss(classifier, teacher, images, settings, information_weight, restyle, generator)
+        if labelled is not None and settings.self_label_weight > 0.0:
+            styled, labels = labelled(step)
+            loss = loss + settings.self_label_weight * F.cross_entropy(classifier(styled), labels)
+        update(loss, optimiser, schedule)
+        _follow(teacher, classifier, min(TEACHER_DECAY, (step + 1.0) / (step + 10.0)))
+        if on_step is not None:
+            on_step(step + 1, teacher)
+    classifier.load_state_dict(teacher.state_dict())
+    estimate_norms(classifier, task.target_images)
+    return classifier.eval()
+
+
+def _target_loss(
+    classifier: nn.Module,
+    teacher: nn.Module,
+    images: Tensor,
+    settings: FitSettings,
+    information_weight: float,
+    restyle: Restyle | None,
+    generator: torch.Generator,
+) -> Tensor:
+    """Gives the weighted terms of one target batch; views that have no weight are not made."""
+    views, weights = [WEAK(images, generator)], [0.0]
+    if settings.consistency_weight > 0.0:
+        views.append(STRONG(images, generator))
+        weights.append(settings.consistency_weight)
+    if restyle is not None and settings.restyle_weight > 0.0:
+        views.append(STRONG(restyle(images, generator), generator))
+        weights.append(settings.restyle_weight)
+    logits = classifier(torch.cat(views)).split(len(images))
+    loss = information_weight * information_maximisation(logits[0])
+    if len(views) > 1:
+        with torch.no_grad():
+            known = teacher(views[0])
+        for weight, view in zip(weights[1:], logits[1:], strict=True):
+            loss = loss + weight * view_consistency(known, view, settings.threshold)
+    return loss
+
+
+@torch.no_grad()
+def _follow(teacher: nn.Module, classifier: nn.Module, decay: float) -> None:
+    """Moves the teacher's weights towards the classifier's; at first fast, so that the start is soon forgotten."""
+    for slow, fast in zip(teacher.parameters(), classifier.parameters(), strict=True):
+        slow.lerp_(fast, 1.0 - decay)
+
+
+@torch.no_grad()
+def estimate_norms(classifier: nn.Module, images: Tensor) -> nn.Module:
+    """Gives the classifier with the batch norms' statistics of these images; in evaluation mode.
+
+    AdaBN (Li et al., Pattern Recognition 2018). Weights stay as they are; so does a classifier without batch norm.
+
+    Args:
+        classifier: changed in place.
+        images: N x C x H x W in [-1, 1], taken in batches whose statistics are averaged with equal weight.
+    """
+    norms = [module for module in classifier.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average over batches
+    classifier.train()
+    if norms:
+        for part in images.tensor_split(max(1, len(images) // SCORE_BATCH)):
+            classifier(part)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return classifier.eval()

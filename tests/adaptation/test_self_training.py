@@ -1,0 +1,184 @@
+"""Self-training on unlabelled target images: its terms, what it may see, and batch norms of the target."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from munitaug.adaptation import (
+    FitSettings,
+    SmallClassifier,
+    estimate_norms,
+    fit,
+    predict,
+    self_train,
+    self_training,
+    source_batches,
+)
+from munitaug.adaptation.objectives import information_maximisation
+from munitaug.images import uint8_to_model
+from tests.runs import toy_images, toy_task
+
+QUICK = FitSettings(steps=40, self_steps=15, batch_size=16)
+
+
+def small(seed: int = 0) -> SmallClassifier:
+    torch.manual_seed(seed)
+    return SmallClassifier(1, 3, width=4)
+
+
+def accuracy(classifier: nn.Module, contrast: float = 1.0) -> float:
+    images, labels = toy_images(90, 7, contrast)
+    return float((predict(classifier, uint8_to_model(images)) == labels).float().mean())
+
+
+def test_self_training_lowers_its_objective_and_keeps_the_classes() -> None:
+    task = toy_task(contrast=0.25)
+    classifier = fit(small(), source_batches(task, QUICK, 0, None), QUICK)
+    with torch.no_grad():
+        before = float(information_maximisation(classifier(task.target_images)))
+    known = accuracy(classifier, contrast=0.25)
+    self_train(classifier, task, QUICK, 0)
+    with torch.no_grad():
+        after = float(information_maximisation(classifier(task.target_images)))
+    assert after < before - 0.02
+    assert accuracy(classifier, contrast=0.25) >= known
+    assert not classifier.training
+
+
+def test_self_training_does_not_look_at_the_source() -> None:
+    task = toy_task()
+    other = dataclasses.replace(task, source_images=-task.source_images, source_labels=2 - task.source_labels)
+    first, again = (self_train(small(), t, QUICK, 0).state_dict() for t in (task, other))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_self_training_keeps_hold_of_labels_that_it_is_given() -> None:
+    """The labels of two classes are exchanged: a free run keeps the old classes, a tied one follows the labels."""
+    task, tied = toy_task(), dataclasses.replace(QUICK, self_steps=150, self_lr=2e-3, self_label_weight=20.0)
+    swapped = dataclasses.replace(task, source_labels=torch.tensor([1, 0, 2])[task.source_labels])
+    labelled = source_batches(swapped, QUICK, 0, None)
+    images, labels = toy_images(90, 7)
+    exchanged = torch.tensor([1, 0, 2])[labels]
+    shares = {}
+    for name, batches in (("free", None), ("tied", labelled)):
+        classifier = fit(small(), source_batches(task, QUICK, 0, None), QUICK)
+        self_train(classifier, task, tied, 0, labelled=batches)
+        shares[name] = float((predict(classifier, uint8_to_model(images)) == exchanged).float().mean())
+    assert shares["free"] < 0.5
+    assert shares["tied"] > 0.9
+
+
+def test_a_label_weight_of_nothing_is_self_training_alone() -> None:
+    task = toy_task()
+    labelled = source_batches(task, QUICK, 0, None)
+    none = dataclasses.replace(QUICK, self_label_weight=0.0)
+    first = self_train(small(), task, none, 0, labelled=labelled).state_dict()
+    again = self_train(small(), task, none, 0).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    with pytest.raises(ValueError, match="self_label_weight must be >= 0, got -1"):
+        FitSettings(self_label_weight=-1.0)
+
+
+@pytest.mark.parametrize("term", ["consistency_weight", "restyle_weight", "information"])
+def test_each_term_changes_the_result(term: str) -> None:
+    task = toy_task(contrast=0.25)
+    base = dataclasses.replace(QUICK, restyle_weight=1.0, threshold=0.3)
+    information = 0.0 if term == "information" else 1.0
+    changed = base if term == "information" else dataclasses.replace(base, **{term: 0.0})
+    whole, without = (
+        self_train(small(), task, settings, 0, restyle=upside_down, information_weight=weight).state_dict()
+        for settings, weight in ((base, 1.0), (changed, information))
+    )
+    assert not torch.equal(whole["head.weight"], without["head.weight"])
+
+
+def upside_down(images: Tensor, generator: torch.Generator) -> Tensor:
+    del generator
+    return images.flip(2)
+
+
+def test_restyled_views_are_taught_the_labels_of_the_images_they_come_from() -> None:
+    """Classes look otherwise upside down; with restyled views the classifier learns them in both forms."""
+    task = toy_task()
+    settings = dataclasses.replace(QUICK, self_steps=80, restyle_weight=2.0, threshold=0.5, self_lr=5e-3)
+    images, _ = toy_images(90, 7)
+    agreed = {}
+    for name, restyle in (("with", upside_down), ("without", None)):
+        classifier = fit(small(), source_batches(task, QUICK, 0, None), QUICK)
+        self_train(classifier, task, settings, 0, restyle=restyle)
+        x = uint8_to_model(images)
+        agreed[name] = float((predict(classifier, x) == predict(classifier, x.flip(2))).float().mean())
+    assert agreed["with"] > 0.95
+    assert agreed["with"] > agreed["without"] + 0.2
+
+
+def test_steps_are_told_and_telling_changes_nothing() -> None:
+    told: list[int] = []
+
+    def note(step: int, classifier: nn.Module) -> None:
+        told.append(step)
+        assert not any(parameter.requires_grad for parameter in classifier.parameters())
+
+    listened = self_train(small(), toy_task(), QUICK, 0, on_step=note).state_dict()
+    alone = self_train(small(), toy_task(), QUICK, 0).state_dict()
+    assert told == list(range(1, 16))
+    assert all(torch.equal(listened[name], alone[name]) for name in alone)
+
+
+def test_the_result_is_the_average_of_the_last_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Updates that change nothing leave an average that is the start, whatever its decay."""
+    start, settings = small(), dataclasses.replace(QUICK, self_steps=2)
+    seen: list[Tensor] = []
+    monkeypatch.setattr(self_training, "update", lambda loss, *_: seen.append(loss))
+    before = {name: value.clone() for name, value in start.named_parameters()}
+    after = self_train(start, toy_task(), settings, 0)
+    assert len(seen) == 2
+    assert all(torch.allclose(value, before[name]) for name, value in after.named_parameters())
+
+
+def test_norms_are_the_moments_of_the_images_in_any_order() -> None:
+    """One norm alone: its statistics must be the images' own mean and variance."""
+    network = nn.Sequential(nn.BatchNorm2d(2), nn.Flatten())
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(37, 2, 3, 3, generator=generator) * 2.0 + 1.0
+    estimate_norms(network, images)
+    norm = network[0]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    torch.testing.assert_close(norm.running_mean, images.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(norm.running_var, images.transpose(0, 1).flatten(1).var(dim=1))
+    assert norm.momentum == 0.1
+    mean = norm.running_mean.clone()
+    estimate_norms(network, images.flip(0))
+    torch.testing.assert_close(norm.running_mean, mean)
+    assert not network.training
+
+
+def test_norms_of_many_images_are_averaged_over_equal_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_training, "SCORE_BATCH", 10)
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten())
+    images = torch.arange(40.0).reshape(40, 1, 1, 1)
+    estimate_norms(network, images)
+    assert network[0].running_mean.item() == pytest.approx(19.5)
+    wanted = sum(images[at : at + 10].var().item() for at in range(0, 40, 10)) / 4
+    assert network[0].running_var.item() == pytest.approx(wanted)
+
+
+def test_a_classifier_without_norms_stays_as_it_is() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    before = network[1].weight.clone()
+    estimate_norms(network, torch.randn(3, 1, 2, 2))
+    assert torch.equal(network[1].weight, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("consistency_weight", -1.0), ("restyle_weight", -0.5), ("threshold", 1.0)]
+)
+def test_numbers_outside_their_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
+        FitSettings(**{name: value})  # type: ignore[arg-type]
