@@ -4,17 +4,19 @@ from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import SmallClassifier, build_classifier
 from munitaug.adaptation.conditions import CONDITIONS, Bench, Condition
 from munitaug.adaptation.evaluation import check_conditions, evaluate_conditions, load_rows, save_rows
-from munitaug.adaptation.fit import FitSettings, fit, source_batches, styled_batches
+from munitaug.adaptation.fit import BatchOf, FitSettings, OnStep, fit, source_batches, styled_batches
 from munitaug.adaptation.self_training import estimate_norms, self_train
 from munitaug.adaptation.statistics import Row, Summary, render_table, summarise
 from munitaug.adaptation.task import Scorer, Task, make_oracle_task, make_task, predict
 
 __all__ = [
     "CONDITIONS",
+    "BatchOf",
     "Bench",
     "ClassicAugmentation",
     "Condition",
     "FitSettings",
+    "OnStep",
     "Row",
     "Scorer",
     "SmallClassifier",

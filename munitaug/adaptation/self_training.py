@@ -25,7 +25,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
 from munitaug.adaptation.augmentation import ClassicAugmentation
-from munitaug.adaptation.fit import BatchOf, FitSettings, OnStep, new_optimiser, update
+from munitaug.adaptation.fit import (
+    BatchOf,
+    FitSettings,
+    OnStep,
+    channels_last,
+    in_precision,
+    new_optimiser,
+    update,
+)
 from munitaug.adaptation.objectives import information_maximisation, view_consistency
 from munitaug.adaptation.task import SCORE_BATCH, Task
 from munitaug.random import torch_generator
@@ -66,6 +74,7 @@ def self_train(
         progress: label of the progress bar; empty for none.
         on_step: called after each update with (finished steps, the teacher).
     """
+    classifier.to(memory_format=torch.channels_last)
     optimiser, schedule = new_optimiser(classifier, settings.self_lr, settings.weight_decay, settings.self_steps)
     teacher = deepcopy(classifier).requires_grad_(False).train()  # with the batch's own statistics, like its pupil
     classifier.train()
@@ -76,7 +85,9 @@ def self_train(
         loss = _target_loss(classifier, teacher, images, settings, information_weight, restyle, generator)
         if labelled is not None and settings.self_label_weight > 0.0:
             styled, labels = labelled(step)
-            loss = loss + settings.self_label_weight * F.cross_entropy(classifier(styled), labels)
+            with in_precision(settings, styled):
+                logits = classifier(channels_last(styled))
+            loss = loss + settings.self_label_weight * F.cross_entropy(logits.float(), labels)
         update(loss, optimiser, schedule)
         _follow(teacher, classifier, min(TEACHER_DECAY, (step + 1.0) / (step + 10.0)))
         if on_step is not None:
@@ -101,13 +112,16 @@ def _target_loss(
         views.append(STRONG(images, generator))
         weights.append(settings.consistency_weight)
     if restyle is not None and settings.restyle_weight > 0.0:
-        views.append(STRONG(restyle(images, generator), generator))
+        with torch.no_grad(), in_precision(settings, images):
+            restyled = restyle(images, generator)
+        views.append(STRONG(restyled, generator))
         weights.append(settings.restyle_weight)
-    logits = classifier(torch.cat(views)).split(len(images))
+    with in_precision(settings, images):
+        logits = classifier(channels_last(torch.cat(views))).split(len(images))
     loss = information_weight * information_maximisation(logits[0])
     if len(views) > 1:
-        with torch.no_grad():
-            known = teacher(views[0])
+        with torch.no_grad(), in_precision(settings, images):
+            known = teacher(channels_last(views[0]))
         for weight, view in zip(weights[1:], logits[1:], strict=True):
             loss = loss + weight * view_consistency(known, view, settings.threshold)
     return loss
@@ -138,7 +152,7 @@ def estimate_norms(classifier: nn.Module, images: Tensor) -> nn.Module:
     classifier.train()
     if norms:
         for part in images.tensor_split(max(1, len(images) // SCORE_BATCH)):
-            classifier(part)
+            classifier(channels_last(part))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return classifier.eval()

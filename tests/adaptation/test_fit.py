@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from munitaug.adaptation import (
     SmallClassifier,
     fit,
     predict,
+    self_train,
     source_batches,
     styled_batches,
 )
@@ -98,3 +101,20 @@ def test_too_few_of_anything_are_refused(name: str) -> None:
 def test_a_learning_rate_of_nothing_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be > 0"):
         FitSettings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_bf16_runs_networks_in_it_and_keeps_weights_and_losses_in_float32() -> None:
+    settings = dataclasses.replace(QUICK, precision="bf16")
+    seen: set[torch.dtype] = set()
+    classifier = small()
+    classifier.head.register_forward_hook(lambda module, given, out: seen.add(out.dtype))
+    fit(classifier, source_batches(toy_task(), settings, 0, None), settings)
+    self_train(classifier, toy_task(), settings, 0)
+    assert torch.bfloat16 in seen
+    assert {parameter.dtype for parameter in classifier.parameters()} == {torch.float32}
+    assert accuracy(classifier) > 0.8
+
+
+def test_another_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match="precision must be one of float32, bf16, got 'fp16'"):
+        FitSettings(precision="fp16")  # type: ignore[arg-type]
