@@ -4,8 +4,8 @@ from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import SmallClassifier, build_classifier
 from munitaug.adaptation.conditions import CONDITIONS, Bench, Condition
 from munitaug.adaptation.evaluation import check_conditions, evaluate_conditions, load_rows, save_rows
-from munitaug.adaptation.fit import BatchOf, FitSettings, OnStep, fit, source_batches, styled_batches
-from munitaug.adaptation.self_training import estimate_norms, self_train
+from munitaug.adaptation.fit import BatchOf, FitSettings, OnUpdate, fit, source_batches, styled_batches
+from munitaug.adaptation.self_training import estimate_norms, restyled_by, self_train
 from munitaug.adaptation.statistics import Row, Summary, render_table, summarise
 from munitaug.adaptation.task import Scorer, Task, make_oracle_task, make_task, predict
 
@@ -16,7 +16,7 @@ __all__ = [
     "ClassicAugmentation",
     "Condition",
     "FitSettings",
-    "OnStep",
+    "OnUpdate",
     "Row",
     "Scorer",
     "SmallClassifier",
@@ -32,6 +32,7 @@ __all__ = [
     "make_task",
     "predict",
     "render_table",
+    "restyled_by",
     "save_rows",
     "self_train",
     "source_batches",

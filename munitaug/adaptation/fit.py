@@ -23,7 +23,7 @@ from munitaug.random import torch_generator
 from munitaug.styles import PriorStyles
 from munitaug.translator import Translator
 
-Precision = Literal["float32", "bf16"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FitSettings:
         restyle_weight: of the same agreement with views restyled by the translator, in the self-training of "adapt".
         threshold: a view's label counts only from this chance on, 0 to 1.
         weight_decay: decoupled weight decay (AdamW).
-        precision: "float32", or "bf16" for convolutions and products in bfloat16 with float32 weights, norms and
+        precision: "float32", or "bfloat16" for convolutions and products in bfloat16 with float32 weights, norms and
             losses: half the time on a GPU, and on a CPU that has AVX-512 BF16 or AMX; slower on others.
 
     Raises:
@@ -82,8 +82,8 @@ class FitSettings:
 BatchOf = Callable[[int], tuple[Tensor, Tensor]]
 """step -> (images N x C x H x W in [-1, 1], N int64 labels)."""
 
-OnStep = Callable[[int, nn.Module], None]
-"""(finished steps, the classifier): for progress and snapshots; must not change the classifier."""
+OnUpdate = Callable[[int, Tensor, nn.Module], None]
+"""(finished updates, loss, the classifier): for logs and snapshots; must not change the classifier."""
 
 
 def source_batches(task: Task, settings: FitSettings, seed: int, augmentation: ClassicAugmentation | None) -> BatchOf:
@@ -117,7 +117,7 @@ def styled_batches(
         index = torch.randint(len(task.source_images), (settings.batch_size,), generator=generator)
         images, labels = task.source_images[index], task.source_labels[index]
         with torch.no_grad(), in_precision(settings, images):
-            styled = translator.translate(images, styles.sample(len(images), 1, generator)).squeeze(1)
+            styled = translator.translate(images, styles.sample(len(images), 1, generator).to(images.device)).squeeze(1)
         if not with_source:
             return augmentation(styled, generator), labels
         return augmentation(torch.cat([images, styled]), generator), torch.cat([labels, labels])
@@ -130,7 +130,7 @@ def fit(
     batch: BatchOf,
     settings: FitSettings,
     progress: str = "",
-    on_step: OnStep | None = None,
+    on_update: OnUpdate | None = None,
 ) -> nn.Module:
     """Trains a classifier on labelled batches; gives it back, in evaluation mode.
 
@@ -139,7 +139,7 @@ def fit(
         batch: step -> images and labels.
         settings: steps and learning rate.
         progress: label of the progress bar; empty for none.
-        on_step: called after each update with (finished steps, the classifier).
+        on_update: called after each update.
     """
     classifier.to(memory_format=torch.channels_last)
     optimiser, schedule = new_optimiser(classifier, settings.lr, settings.weight_decay, settings.steps)
@@ -148,15 +148,16 @@ def fit(
         images, labels = batch(step)
         with in_precision(settings, images):
             logits = classifier(channels_last(images))
-        update(F.cross_entropy(logits.float(), labels), optimiser, schedule)
-        if on_step is not None:
-            on_step(step + 1, classifier)
+        loss = F.cross_entropy(logits.float(), labels)
+        update(loss, optimiser, schedule)
+        if on_update is not None:
+            on_update(step + 1, loss.detach(), classifier)
     return classifier.eval()
 
 
 def in_precision(settings: FitSettings, images: Tensor) -> torch.autocast:
     """Gives the context in which networks run on the device of these images."""
-    return torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+    return torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16")
 
 
 def channels_last(images: Tensor) -> Tensor:

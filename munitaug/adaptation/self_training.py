@@ -28,7 +28,7 @@ from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.fit import (
     BatchOf,
     FitSettings,
-    OnStep,
+    OnUpdate,
     channels_last,
     in_precision,
     new_optimiser,
@@ -37,6 +37,8 @@ from munitaug.adaptation.fit import (
 from munitaug.adaptation.objectives import information_maximisation, view_consistency
 from munitaug.adaptation.task import SCORE_BATCH, Task
 from munitaug.random import torch_generator
+from munitaug.styles import PriorStyles
+from munitaug.translator import Translator
 
 WEAK = ClassicAugmentation()
 STRONG = ClassicAugmentation(rotation_deg=20.0, shear=0.3, scale=0.25, shift=0.12, contrast=0.4, noise=0.15)
@@ -56,7 +58,7 @@ def self_train(
     restyle: Restyle | None = None,
     information_weight: float = 1.0,
     progress: str = "",
-    on_step: OnStep | None = None,
+    on_update: OnUpdate | None = None,
 ) -> nn.Module:
     """Trains a classifier further on unlabelled target images; gives it back, in evaluation mode.
 
@@ -72,7 +74,7 @@ def self_train(
         restyle: gives a further view of target images for ``settings.restyle_weight``, or None.
         information_weight: of information maximisation; 0 leaves it out.
         progress: label of the progress bar; empty for none.
-        on_step: called after each update with (finished steps, the teacher).
+        on_update: called after each update, with the teacher as the classifier.
     """
     classifier.to(memory_format=torch.channels_last)
     optimiser, schedule = new_optimiser(classifier, settings.self_lr, settings.weight_decay, settings.self_steps)
@@ -90,11 +92,26 @@ def self_train(
             loss = loss + settings.self_label_weight * F.cross_entropy(logits.float(), labels)
         update(loss, optimiser, schedule)
         _follow(teacher, classifier, min(TEACHER_DECAY, (step + 1.0) / (step + 10.0)))
-        if on_step is not None:
-            on_step(step + 1, teacher)
+        if on_update is not None:
+            on_update(step + 1, loss.detach(), teacher)
     classifier.load_state_dict(teacher.state_dict())
     estimate_norms(classifier, task.target_images)
     return classifier.eval()
+
+
+def restyled_by(translator: Translator) -> Restyle:
+    """Gives target images in fresh styles of the target.
+
+    Args:
+        translator: from the target to the target: its content encoder, its decoder.
+    """
+    styles = PriorStyles(translator.style_dim)
+
+    def restyle(images: Tensor, generator: torch.Generator) -> Tensor:
+        codes = styles.sample(len(images), 1, generator).to(images.device)
+        return translator.translate(images, codes).squeeze(1)
+
+    return restyle
 
 
 def _target_loss(

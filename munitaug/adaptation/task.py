@@ -34,6 +34,13 @@ class Task:
     target_images: Tensor
     classes: int
 
+    def to(self, device: str | torch.device) -> Task:
+        """Gives the same task with its images and labels on a device."""
+        source, labels, target = (
+            each.to(device) for each in (self.source_images, self.source_labels, self.target_images)
+        )
+        return Task(source, labels, target, self.classes)
+
     @property
     def channels(self) -> int:
         """Gives the image channels."""

@@ -284,6 +284,10 @@ class Dritpp(Method):
         """Gives the translator from one domain to the other; it shares this method's weights."""
         return DritppTranslator(self, source, target)
 
+    def restyler(self, domain: DomainKey) -> Translator:
+        """Gives a domain's own encoder and decoder as a translator; it shares this method's weights."""
+        return self.translator(domain, domain)
+
     def _content(self, key: DomainKey, image: Tensor, pair: Pair, *purpose: str) -> Tensor:
         """Gives the content of a domain's images, with the noise of training."""
         content: Tensor = self.shared_encoder(self.content_encoders[key](image))

@@ -238,6 +238,10 @@ class MultiDomain(Method):
             )
         return MultiDomainTranslator(self, target)
 
+    def restyler(self, domain: DomainKey) -> Translator:
+        """Gives the translator to a domain, whose content encoder takes images of all; it shares the weights."""
+        return MultiDomainTranslator(self, self.domain_key(domain))
+
     def encode_style(self, image: Tensor, key: DomainKey) -> Tensor:
         """Gives N x style_dim codes in the style space of one domain, for image: N x C x H x W in [-1, 1]."""
         index, size = self._config.domains.index(key), self._config.style_dim

@@ -267,6 +267,10 @@ class Munit(Method):
             self._auto_encoder(source), self._auto_encoder(target), self._config, self.style_banks.get(target)
         )
 
+    def restyler(self, domain: DomainKey) -> Translator:
+        """Gives a domain's own encoder and decoder as a translator; it shares this method's weights."""
+        return self.translator(domain, domain)
+
     def _auto_encoder(self, key: str) -> AutoEncoder:
         module = self.auto_encoders[key]
         assert isinstance(module, AutoEncoder)

@@ -104,7 +104,7 @@ def test_a_learning_rate_of_nothing_is_refused(name: str, value: float) -> None:
 
 
 def test_bf16_runs_networks_in_it_and_keeps_weights_and_losses_in_float32() -> None:
-    settings = dataclasses.replace(QUICK, precision="bf16")
+    settings = dataclasses.replace(QUICK, precision="bfloat16")
     seen: set[torch.dtype] = set()
     classifier = small()
     classifier.head.register_forward_hook(lambda module, given, out: seen.add(out.dtype))
@@ -116,5 +116,5 @@ def test_bf16_runs_networks_in_it_and_keeps_weights_and_losses_in_float32() -> N
 
 
 def test_another_precision_is_refused() -> None:
-    with pytest.raises(ValueError, match="precision must be one of float32, bf16, got 'fp16'"):
+    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'fp16'"):
         FitSettings(precision="fp16")  # type: ignore[arg-type]

@@ -14,13 +14,15 @@ from munitaug.adaptation import (
     estimate_norms,
     fit,
     predict,
+    restyled_by,
     self_train,
     self_training,
     source_batches,
 )
 from munitaug.adaptation.objectives import information_maximisation
 from munitaug.images import uint8_to_model
-from tests.runs import toy_images, toy_task
+from munitaug.methods import Munit
+from tests.runs import TINY_GREY, toy_images, toy_task
 
 QUICK = FitSettings(steps=40, self_steps=15, batch_size=16)
 
@@ -88,7 +90,7 @@ def test_each_term_changes_the_result(term: str) -> None:
     task = toy_task(contrast=0.25)
     base = dataclasses.replace(QUICK, restyle_weight=1.0, threshold=0.3)
     information = 0.0 if term == "information" else 1.0
-    changed = base if term == "information" else dataclasses.replace(base, **{term: 0.0})
+    changed = base if term == "information" else dataclasses.replace(base, **{term: 0.0})  # type: ignore[arg-type]
     whole, without = (
         self_train(small(), task, settings, 0, restyle=upside_down, information_weight=weight).state_dict()
         for settings, weight in ((base, 1.0), (changed, information))
@@ -119,11 +121,12 @@ def test_restyled_views_are_taught_the_labels_of_the_images_they_come_from() -> 
 def test_steps_are_told_and_telling_changes_nothing() -> None:
     told: list[int] = []
 
-    def note(step: int, classifier: nn.Module) -> None:
+    def note(step: int, loss: Tensor, classifier: nn.Module) -> None:
         told.append(step)
+        assert not loss.requires_grad
         assert not any(parameter.requires_grad for parameter in classifier.parameters())
 
-    listened = self_train(small(), toy_task(), QUICK, 0, on_step=note).state_dict()
+    listened = self_train(small(), toy_task(), QUICK, 0, on_update=note).state_dict()
     alone = self_train(small(), toy_task(), QUICK, 0).state_dict()
     assert told == list(range(1, 16))
     assert all(torch.equal(listened[name], alone[name]) for name in alone)
@@ -161,19 +164,32 @@ def test_norms_are_the_moments_of_the_images_in_any_order() -> None:
 
 def test_norms_of_many_images_are_averaged_over_equal_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_training, "SCORE_BATCH", 10)
-    network = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten())
+    norm = nn.BatchNorm2d(1)
     images = torch.arange(40.0).reshape(40, 1, 1, 1)
-    estimate_norms(network, images)
-    assert network[0].running_mean.item() == pytest.approx(19.5)
+    estimate_norms(nn.Sequential(norm, nn.Flatten()), images)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.running_mean.item() == pytest.approx(19.5)
     wanted = sum(images[at : at + 10].var().item() for at in range(0, 40, 10)) / 4
-    assert network[0].running_var.item() == pytest.approx(wanted)
+    assert norm.running_var.item() == pytest.approx(wanted)
 
 
 def test_a_classifier_without_norms_stays_as_it_is() -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    before = network[1].weight.clone()
-    estimate_norms(network, torch.randn(3, 1, 2, 2))
-    assert torch.equal(network[1].weight, before)
+    head = nn.Linear(4, 2)
+    before = head.weight.clone()
+    estimate_norms(nn.Sequential(nn.Flatten(), head), torch.randn(3, 1, 2, 2))
+    assert torch.equal(head.weight, before)
+
+
+def test_restyled_images_are_contents_in_fresh_styles() -> None:
+    restyler = Munit(TINY_GREY, seed=1).eval().restyler("b")
+    images = toy_task().target_images[:4]
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        found = restyled_by(restyler)(images, generator)
+        codes = torch.randn(4, 1, TINY_GREY.style_dim, generator=torch.Generator().manual_seed(3))
+        wanted = torch.cat([restyler.translate(x[None], s[None])[0] for x, s in zip(images, codes, strict=True)])
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

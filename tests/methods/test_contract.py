@@ -141,6 +141,20 @@ def test_a_translator_encodes_styles_or_names_the_methods_that_do(make: MakeMeth
                 translator.encode_style(tiny_pair().b)
 
 
+def test_a_method_restyles_a_domain_or_names_those_that_do(make: MakeMethod) -> None:
+    method = make(0, 3).eval().core
+    key = method.directions[0][1]
+    if method.name not in ("munit", "dritpp", "multidomain"):
+        with pytest.raises(ValueError, match="munit, dritpp and multidomain can"):
+            method.restyler(key)
+        return
+    restyler = method.restyler(key)
+    x = tiny_pair().b
+    out = restyler.translate(x, some_styles(restyler, len(x), 2))
+    assert out.shape == (len(x), 2, *x.shape[1:])
+    assert (out[:, 0] - out[:, 1]).abs().mean() > 1e-3
+
+
 def test_a_translator_is_pure(make: MakeMethod) -> None:
     method = make(0, 3).eval()
     translator = translators(method)[0]
