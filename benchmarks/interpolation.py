@@ -46,6 +46,8 @@ SLANT = 0.5
 FAINTEST = 0.35
 """Lowest ink level, as a share of full ink."""
 SCORED_PAIRS = 500
+ROWS = 6
+"""Of the sheet."""
 COLUMNS = (
     ("geometry_shape", "geometry path: shape %", ".0f"),
     ("geometry_ink", "ink %", ".0f"),
@@ -171,9 +173,10 @@ def main() -> None:
         with open(out, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         finished.append(row)
-        if seed == 0:
-            picture = out.with_name(f"{out.stem}-{name}.png")
-            save_image(sheet(paths_of(name, translator), translator, source_test, target_test), picture, 13, 2)
+    for name in METHODS:
+        translator = munitaug.shared_translator(_train(name, 0, source, target, options))
+        tiles = sheet(paths_of(name, translator), translator, source_test, target_test)
+        save_image(tiles, out.with_name(f"{out.stem}-{name}.png"), nrow=len(tiles) // ROWS, padding=2)
     print(render_columns([row for row in finished if row["steps"] == options.steps], list(METHODS), COLUMNS))
 
 
@@ -241,7 +244,7 @@ def sheet(
     paths: Paths, translator: munitaug.Translator, source: munitaug.ImageDomain, target: munitaug.ImageDomain
 ) -> Tensor:
     """Gives images in [0, 1]: six rows of two source images with seven steps through geometry, four of appearance."""
-    images, rows = _images(source, 12), []
+    images, rows = _images(source, 2 * ROWS), []
     faint, strong = _codes(translator, target)
     for first, second, low, high in zip(images[0::2], images[1::2], faint, strong, strict=False):
         steps = torch.linspace(0.0, 1.0, 7).tolist()

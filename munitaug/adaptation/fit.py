@@ -152,7 +152,7 @@ def fit(
         update(loss, optimiser, schedule)
         if on_update is not None:
             on_update(step + 1, loss.detach(), classifier)
-    return classifier.eval()
+    return classifier.to(memory_format=torch.contiguous_format).eval()  # as files of weights want it
 
 
 def in_precision(settings: FitSettings, images: Tensor) -> torch.autocast:

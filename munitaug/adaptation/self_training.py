@@ -96,7 +96,7 @@ def self_train(
             on_update(step + 1, loss.detach(), teacher)
     classifier.load_state_dict(teacher.state_dict())
     estimate_norms(classifier, task.target_images)
-    return classifier.eval()
+    return classifier.to(memory_format=torch.contiguous_format).eval()  # as files of weights want it
 
 
 def restyled_by(translator: Translator) -> Restyle:

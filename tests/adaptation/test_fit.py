@@ -38,6 +38,7 @@ def test_fit_learns_classes_that_can_be_told_apart() -> None:
     classifier = fit(small(), source_batches(toy_task(), QUICK, 0, None), QUICK)
     assert accuracy(classifier) > 0.9
     assert not classifier.training
+    assert all(parameter.is_contiguous() for parameter in classifier.parameters())
 
 
 def test_fit_repeats() -> None:

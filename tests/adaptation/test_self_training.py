@@ -47,6 +47,7 @@ def test_self_training_lowers_its_objective_and_keeps_the_classes() -> None:
     with torch.no_grad():
         after = float(information_maximisation(classifier(task.target_images)))
     assert after < before - 0.02
+    assert all(parameter.is_contiguous() for parameter in classifier.parameters())
     assert accuracy(classifier, contrast=0.25) >= known
     assert not classifier.training
 
