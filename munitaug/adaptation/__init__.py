@@ -6,27 +6,43 @@ from munitaug.adaptation.conditions import CONDITIONS, Bench, Condition
 from munitaug.adaptation.evaluation import check_conditions, evaluate_conditions, load_rows, save_rows
 from munitaug.adaptation.fit import BatchOf, FitSettings, OnUpdate, fit, source_batches, styled_batches
 from munitaug.adaptation.self_training import estimate_norms, restyled_by, self_train
+from munitaug.adaptation.stages import OnStage, adapt, fit_styled
 from munitaug.adaptation.statistics import Row, Summary, render_table, summarise
 from munitaug.adaptation.task import Scorer, Task, make_oracle_task, make_task, predict
+from munitaug.adaptation.validators import (
+    VALIDATORS,
+    Evidence,
+    Validator,
+    collect_evidence,
+    select,
+    selection_regret,
+)
 
 __all__ = [
     "CONDITIONS",
+    "VALIDATORS",
     "BatchOf",
     "Bench",
     "ClassicAugmentation",
     "Condition",
+    "Evidence",
     "FitSettings",
+    "OnStage",
     "OnUpdate",
     "Row",
     "Scorer",
     "SmallClassifier",
     "Summary",
     "Task",
+    "Validator",
+    "adapt",
     "build_classifier",
     "check_conditions",
+    "collect_evidence",
     "estimate_norms",
     "evaluate_conditions",
     "fit",
+    "fit_styled",
     "load_rows",
     "make_oracle_task",
     "make_task",
@@ -34,6 +50,8 @@ __all__ = [
     "render_table",
     "restyled_by",
     "save_rows",
+    "select",
+    "selection_regret",
     "self_train",
     "source_batches",
     "styled_batches",

@@ -52,7 +52,7 @@ class FitSettings:
 
     classifier: str = SMALL
     steps: int = 1200
-    self_steps: int = 500
+    self_steps: int = 1000
     batch_size: int = 64
     lr: float = 2e-3
     self_lr: float = 5e-4
