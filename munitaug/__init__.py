@@ -32,11 +32,13 @@ from munitaug.metrics import inception_scores as inception_scores
 from munitaug.metrics import kernel_distance as kernel_distance
 from munitaug.metrics import measure_translation as measure_translation
 from munitaug.metrics import style_diversity as style_diversity
+from munitaug.recipes import Adapted as Adapted
 from munitaug.recipes import CheckpointFacts as CheckpointFacts
 from munitaug.recipes import DataOptions as DataOptions
 from munitaug.recipes import DemoSettings as DemoSettings
 from munitaug.recipes import LabelReport as LabelReport
 from munitaug.recipes import SemanticOptions as SemanticOptions
+from munitaug.recipes import adapt as adapt
 from munitaug.recipes import checkpoint_facts as checkpoint_facts
 from munitaug.recipes import class_bank as class_bank
 from munitaug.recipes import convert as convert
@@ -47,6 +49,7 @@ from munitaug.recipes import export_translator as export_translator
 from munitaug.recipes import from_pretrained as from_pretrained
 from munitaug.recipes import generate as generate
 from munitaug.recipes import label_preservation as label_preservation
+from munitaug.recipes import load_classifier as load_classifier
 from munitaug.recipes import preview as preview
 from munitaug.recipes import push_to_hub as push_to_hub
 from munitaug.recipes import save_pretrained as save_pretrained
@@ -73,6 +76,7 @@ __all__ = [
     "CONDITIONS",
     "DOMAIN_NAMES",
     "METHODS",
+    "Adapted",
     "AugmentedDataset",
     "AugmentingLoader",
     "CheckpointError",
@@ -104,6 +108,7 @@ __all__ = [
     "Translator",
     "VariantDataset",
     "__version__",
+    "adapt",
     "checkpoint_facts",
     "class_bank",
     "convert",
@@ -121,6 +126,7 @@ __all__ = [
     "kernel_distance",
     "label_preservation",
     "load",
+    "load_classifier",
     "measure_translation",
     "open_domain",
     "preview",

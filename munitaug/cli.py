@@ -1,4 +1,4 @@
-"""The command line: ``munitaug train | preview | generate | evaluate | info | convert | demo``.
+"""The command line: ``munitaug train | preview | generate | evaluate | adapt | info | convert | export | demo``.
 
 Floor 8: uses public names only.
 """
@@ -29,6 +29,7 @@ HOW_TO_CONTINUE = {
     "train": "stopped; run the same command with --resume to continue",
     "generate": "stopped; run the same command again to continue",
     "evaluate": "stopped; run the same command with --resume to continue",
+    "adapt": "stopped; run the same command with --resume to continue",
     "demo": "stopped; run the same command with --resume to continue",
 }
 SPEC_HELP = f"a folder of images, or one of {', '.join(munitaug.DOMAIN_NAMES)} with :train or :test"
@@ -80,6 +81,7 @@ def build_parser() -> tuple[ArgumentParser, dict[str, Command]]:
         ("preview", _add_preview, _preview),
         ("generate", _add_generate, _generate),
         ("evaluate", _add_evaluate, _evaluate),
+        ("adapt", _add_adapt, _adapt),
         ("info", _add_info, _info),
         ("convert", _add_convert, _convert),
         ("export", _add_export, _export),
@@ -346,6 +348,43 @@ def _evaluate(options: Namespace) -> None:
     )
     print(munitaug.render_table(munitaug.summarise(rows)))
     print(f"results: {options.out}")
+
+
+def _add_adapt(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--source", type=str, required=True, help=f"labelled images: {SPEC_HELP}")
+    add("--target", type=str, required=True, help=f"images of the wanted kind; labels are not read: {SPEC_HELP}")
+    add("--test", type=str | None, default=None, help="labelled target images, for the final score alone")
+    add("--out", type=str, required=True, help="run folder to make")
+    add("--method", type=str, default="munit", help=f"of the translator: one of {', '.join(munitaug.METHODS)}")
+    add("--preset", type=str, default="small", help="configuration of the method: paper, modern or small")
+    add("--training", type=munitaug.TrainConfig, default=munitaug.TrainConfig(max_steps=1500))
+    add("--semantic-weight", type=float, default=1.0, help="of the label term in the translator's training; 0 for none")
+    add("--fit", type=munitaug.FitSettings, default=munitaug.FitSettings())
+    add("--resume", action="store_true", help="continue the run in --out")
+    _add_data(parser)
+
+
+def _adapt(options: Namespace) -> None:
+    """Train a classifier for the target with labels of the source alone: translator, styled training, self-training."""
+    adapted = munitaug.adapt(
+        options.source,
+        options.target,
+        options.out,
+        test=options.test,
+        method=options.method,
+        preset=options.preset,
+        training=_dataclass(munitaug.TrainConfig, options.training),
+        semantic_weight=options.semantic_weight,
+        fit=_dataclass(munitaug.FitSettings, options.fit),
+        data=_data(options),
+        resume=options.resume,
+    )
+    print(f"classifier: {adapted.classifier}")
+    print(f"translator: {adapted.translator}")
+    print(f"log:        {adapted.log}")
+    if adapted.accuracy is not None:
+        print(f"accuracy on {options.test}: {adapted.accuracy:.1f}%")
 
 
 def _add_info(parser: ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 Floor 6: imports floors 1-5.
 """
 
+from munitaug.recipes.adapt import Adapted, adapt, load_classifier
 from munitaug.recipes.class_bank import class_bank
 from munitaug.recipes.classifier import train_classifier
 from munitaug.recipes.convert import convert
@@ -18,11 +19,13 @@ from munitaug.recipes.preview import preview
 from munitaug.recipes.train import SemanticOptions, train
 
 __all__ = [
+    "Adapted",
     "CheckpointFacts",
     "DataOptions",
     "DemoSettings",
     "LabelReport",
     "SemanticOptions",
+    "adapt",
     "checkpoint_facts",
     "class_bank",
     "convert",
@@ -33,6 +36,7 @@ __all__ = [
     "from_pretrained",
     "generate",
     "label_preservation",
+    "load_classifier",
     "preview",
     "push_to_hub",
     "save_pretrained",

@@ -1,0 +1,284 @@
+"""The whole way to a classifier of the target in one call: translator, styled training, self-training.
+
+Floor 6: imports floors 1-5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from munitaug._version import __version__
+from munitaug.adaptation import (
+    FitSettings,
+    OnUpdate,
+    Row,
+    Scorer,
+    Task,
+    build_classifier,
+    fit_styled,
+    make_task,
+    save_rows,
+)
+from munitaug.adaptation import adapt as adapt_classifier
+from munitaug.checkpoint import load_method, shared_translator
+from munitaug.data.domain import ImageDomain
+from munitaug.files import replacing
+from munitaug.methods import METHODS
+from munitaug.recipes.evaluate import check_classes
+from munitaug.recipes.options import DataOptions, Json, start_run
+from munitaug.recipes.train import SemanticOptions, train
+from munitaug.training import TrainConfig, resolve_device
+from munitaug.types import CheckpointError, Interrupted
+
+CLASSIFIER_FILE = "classifier.safetensors"
+STYLED_FILE = "styled.safetensors"
+LOG_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What :func:`adapt` left behind.
+
+    Args:
+        classifier: its file; :func:`load_classifier` reads it.
+        translator: checkpoint of the translator.
+        log: one JSON line per fifty updates.
+        accuracy: on the labelled test images in percent, or None without any.
+    """
+
+    classifier: Path
+    translator: Path
+    log: Path
+    accuracy: float | None
+
+
+def adapt(
+    source: str | ImageDomain,
+    target: str | ImageDomain,
+    out: str | Path,
+    *,
+    test: str | ImageDomain | None = None,
+    method: str = "munit",
+    preset: str = "small",
+    training: TrainConfig = TrainConfig(max_steps=1500),
+    semantic_weight: float = 1.0,
+    fit: FitSettings = FitSettings(),
+    data: DataOptions = DataOptions(),
+    resume: bool = False,
+    progress: bool = True,
+) -> Adapted:
+    """Trains a classifier for images of the target, with labels of the source alone.
+
+    A translator is trained with semantic consistency; then a classifier on source images and fresh styled variants of
+    them; then it is trained further on the target's images without labels. The run folder gets config.json,
+    translator/, log.jsonl, classifier.safetensors and, with test images, results.json.
+
+    Args:
+        source: labelled images: a spec or a domain.
+        target: images of the kind that is wanted; labels are not read.
+        out: the run folder.
+        test: labelled target images for the final score alone; None gives no score.
+        method: a name of METHODS.
+        preset: a named configuration of the method.
+        training: of the translator; its seed and device hold for all.
+        semantic_weight: of the label term in the translator's training; 0 leaves it out.
+        fit: of the classifier.
+        data: how specs are opened.
+        resume: continue the run in ``out``, which must have been started with the same settings.
+        progress: show progress bars.
+
+    Returns:
+        Where everything is, and the accuracy.
+
+    Raises:
+        ValueError: unknown method, preset or classifier, unsuitable images or settings.
+        LabelMissingError: the source or the test images have no labels.
+        FileExistsError: ``out`` exists and is not to be resumed.
+        CheckpointError: there is nothing to resume, or it was started with other settings.
+        Interrupted: Ctrl-C or SIGTERM; continue with ``resume``.
+    """
+    folder = Path(out)
+    domain_a = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
+    domain_b = data.open(target, invert=data.invert_target) if isinstance(target, str) else target
+    domain_test = data.open(test, invert=data.invert_target) if isinstance(test, str) else test
+    task = make_task(domain_a, domain_b)
+    semantic = SemanticOptions(semantic_weight, fit)
+    scorer = None
+    if domain_test is not None:
+        check_classes(domain_a, domain_test)
+        scorer = Scorer(domain_test)
+    _check_settings(method, preset, task, fit)
+    facts = _facts(domain_a, domain_b, method, preset, training, semantic_weight, fit)
+    start_run(folder, facts, resume)
+    translator = folder / "translator"
+    train(
+        domain_a,
+        domain_b,
+        translator,
+        method=method,
+        preset=preset,
+        training=training,
+        semantic=semantic,
+        resume=(translator / "config.json").exists(),
+        progress=progress,
+    )
+    with _interruptible(folder):
+        classifier = _adapted(task.to(resolve_device(training.device)), folder, training.seed, fit, progress)
+    describe = {
+        "classifier": fit.classifier,
+        "channels": task.channels,
+        "classes": task.classes,
+        "class_names": list(domain_a.class_names),
+        "size": list(task.source_images.shape[2:]),
+        "munitaug": __version__,
+    }
+    _save(folder / CLASSIFIER_FILE, classifier, describe)
+    accuracy = None
+    if scorer is not None:
+        accuracy = round(scorer.accuracy_percent(classifier), 3)
+        save_rows(folder / "results.json", [Row(condition="adapt", seed=training.seed, accuracy=accuracy)])
+    return Adapted(folder / CLASSIFIER_FILE, translator / "checkpoint", folder / "log.jsonl", accuracy)
+
+
+def load_classifier(path: str | Path) -> nn.Module:
+    """Gives the classifier that :func:`adapt` wrote, on the CPU in evaluation mode.
+
+    Args:
+        path: the file, or the run folder it lies in.
+
+    Returns:
+        N x C x H x W in [-1, 1] -> N x classes logits.
+
+    Raises:
+        CheckpointError: there is no such file, or it holds no classifier.
+    """
+    file = Path(path) / CLASSIFIER_FILE if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise CheckpointError(f"{file} is missing; expected the classifier that munitaug adapt writes")
+    try:
+        with safe_open(file, "pt") as opened:
+            facts: Json = json.loads((opened.metadata() or {})["munitaug-classifier"])
+        model = build_classifier(facts["classifier"], facts["channels"], facts["classes"], 0)
+        model.load_state_dict(load_file(file))
+    except ImportError:
+        raise
+    except Exception as error:  # safetensors has an error class of its own, and no base but Exception
+        raise CheckpointError(f"{file} holds no classifier of munitaug adapt ({error})") from error
+    return model.eval()
+
+
+def _check_settings(method: str, preset: str, task: Task, fit: FitSettings) -> None:
+    """Refuses, before there is a run folder, what would fail after the translator is trained.
+
+    Raises:
+        ValueError: unknown method, preset or classifier, or restyled views of a method that has none.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    core = METHODS[method](METHODS[method].config_class.preset(preset, channels=task.channels))
+    if fit.restyle_weight > 0.0:
+        core.restyler(core.directions[0][1])
+    build_classifier(fit.classifier, task.channels, task.classes, 0)
+
+
+def _facts(
+    source: ImageDomain,
+    target: ImageDomain,
+    method: str,
+    preset: str,
+    training: TrainConfig,
+    semantic_weight: float,
+    fit: FitSettings,
+) -> dict[str, Json]:
+    return {
+        "munitaug": __version__,
+        "source": {"name": source.name, "images": len(source)},
+        "target": {"name": target.name, "images": len(target)},
+        "method": method,
+        "preset": preset,
+        "training": asdict(training),
+        "semantic_weight": semantic_weight,
+        "fit": asdict(fit),
+    }
+
+
+def _adapted(task: Task, folder: Path, seed: int, fit: FitSettings, progress: bool) -> nn.Module:
+    """Gives the adapted classifier; after the styled stage its weights are kept, so that a resumed run starts there."""
+    device = task.source_images.device
+    translator = shared_translator(folder / "translator").to(device)
+    restyler = None
+    if fit.restyle_weight > 0.0:
+        core = load_method(folder / "translator").core
+        restyler = core.restyler(core.directions[0][1]).eval().requires_grad_(False).to(device)
+    styled = folder / STYLED_FILE
+    with _Log(folder / "log.jsonl") as log:
+        if styled.exists():
+            start = build_classifier(fit.classifier, task.channels, task.classes, 0)
+            start.load_state_dict(load_file(styled))
+            start.to(device)
+        else:
+            start = fit_styled(task, translator, fit, seed, "styled training" if progress else "", log.stage("styled"))
+            _save(styled, start, {})
+        return adapt_classifier(
+            task,
+            translator,
+            fit,
+            restyler=restyler,
+            seed=seed,
+            start=start,
+            progress=progress,
+            on_update=log,
+        )
+
+
+class _Log:
+    """Writes {"stage", "step", "loss"} now and then, one JSON line each."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed on leaving the context
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __call__(self, stage: str, step: int, loss: Tensor, classifier: nn.Module) -> None:
+        del classifier
+        if step % LOG_EVERY == 0:
+            self._file.write(json.dumps({"stage": stage, "step": step, "loss": round(float(loss), 5)}) + "\n")
+            self._file.flush()
+
+    def stage(self, name: str) -> OnUpdate:
+        """Gives the listener of one stage alone."""
+        return lambda step, loss, classifier: self(name, step, loss, classifier)
+
+
+@contextmanager
+def _interruptible(folder: Path) -> Iterator[None]:
+    """Turns Ctrl-C into a word on how to go on.
+
+    Raises:
+        Interrupted: in place of KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped while the classifier was trained; the translator is in {folder / 'translator'}: run the same "
+            "command with --resume to continue"
+        ) from None
+
+
+def _save(path: Path, classifier: nn.Module, facts: Json) -> None:
+    weights = {name: value.detach().cpu().contiguous() for name, value in classifier.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(weights, temporary, {"munitaug-classifier": json.dumps(facts)})
