@@ -32,6 +32,7 @@ PUBLIC_DOORS = (
     PACKAGE,
     f"{PACKAGE}.types",
     f"{PACKAGE}.random",
+    f"{PACKAGE}.data",
     f"{PACKAGE}.adaptation",
     f"{PACKAGE}.transforms.albumentations",
 )

@@ -1,4 +1,4 @@
-"""Bringing native images to the channels, size and polarity that were asked for.
+"""Bringing native images to the channels, size, frame and polarity that were asked for.
 
 Floor 2: imports types and images.
 """
@@ -6,6 +6,7 @@ Floor 2: imports types and images.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from munitaug.images import match_channels, resize_uint8
@@ -38,6 +39,25 @@ def fit_images(images: Tensor, *, channels: int | None, size: int | None, invert
         return 255 - images if invert else images
     fitted = torch.cat([_fit(chunk, wanted, size) for chunk in images.split(_IMAGES_AT_ONCE)])
     return 255 - fitted if invert else fitted
+
+
+def frame_images(images: Tensor, size: int) -> Tensor:
+    """Gives uint8 N x C x size x size: every image in the middle of a black frame; itself if nothing changes.
+
+    Where the room is odd, the larger part is below and to the right.
+
+    Args:
+        images: uint8 N x C x H x W in [0, 255]; neither side over ``size``.
+        size: height and width in pixels.
+
+    Raises:
+        DomainError: the images are larger than the frame.
+    """
+    height, width = images.shape[-2:]
+    if max(height, width) > size:
+        raise DomainError(f"images of {width} x {height} px (width x height) do not fit into {size} px")
+    top, left = (size - height) // 2, (size - width) // 2
+    return F.pad(images, (left, size - width - left, top, size - height - top))
 
 
 def _fit(images: Tensor, channels: int, size: int | None) -> Tensor:
