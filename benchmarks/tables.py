@@ -1,0 +1,331 @@
+"""Markdown tables of the digit benchmark, and numbers as text for them and for the page."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.findings import (
+    OURS,
+    QUESTIONS,
+    SELF_TRAINING,
+    TRANSLATION_ALONE,
+    Answer,
+    Findings,
+    Line,
+    PairFindings,
+    Published,
+    headline,
+)
+from benchmarks.rows import Result
+from benchmarks.statistics import Difference, Selection, Summary
+
+CORE_CONDITIONS = (
+    ("source", ("source",)),
+    ("classic", ("classic",)),
+    ("translation alone", TRANSLATION_ALONE),
+    ("self-training alone", (SELF_TRAINING,)),
+    ("both: ours", (OURS,)),
+    ("oracle", ("oracle",)),
+)
+MISSING = "-"
+MINUS = "\N{MINUS SIGN}"
+VERDICTS = {"better": "helps", "worse": "hurts", "unclear": "no clear difference"}
+BASIS_MARKS = {"images": " (one seed)", "seeds": " (seeds only)", "none": " (one seed, no bits)"}
+
+
+def write_markdown(findings: Findings, path: Path) -> None:
+    """Writes a new Markdown file, or replaces the tables between the marks of one that exists.
+
+    Raises:
+        ValueError: the file exists and holds no pair of marks, or an unknown one.
+    """
+    blocks = {name: make(findings) for name, make in BLOCKS.items()}
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(_whole_file(blocks), encoding="utf-8")
+        return
+    text = path.read_text(encoding="utf-8")
+    mark = re.compile(r"(<!-- digits:([\w-]+) -->\n).*?(<!-- /digits:\2 -->)", re.DOTALL)
+    names = [match[2] for match in mark.finditer(text)]
+    if not names or not set(names) <= set(blocks):
+        found = f"found {', '.join(names)}" if names else "found none"
+        raise ValueError(
+            f"{path} exists, so it must hold lines <!-- digits:BLOCK --> and <!-- /digits:BLOCK --> with BLOCK one of "
+            f"{', '.join(blocks)}, between which the tables go; {found}"
+        )
+    path.write_text(mark.sub(lambda match: match[1] + blocks[match[2]] + match[3], text), encoding="utf-8")
+
+
+def _whole_file(blocks: dict[str, str]) -> str:
+    parts = ["# Digit benchmarks\n"]
+    for name, text in blocks.items():
+        parts.append(f"## {BLOCK_TITLES[name]}\n\n<!-- digits:{name} -->\n{text}<!-- /digits:{name} -->\n")
+    return "\n".join(parts)
+
+
+def summary_block(findings: Findings) -> str:
+    """Gives one line per pair with the conditions that matter most and the best published figures."""
+    beyond = {answer.setting: answer for answer in findings.answers["beyond"]}
+    lines = [
+        _table_line(["pair", *(title for title, _ in CORE_CONDITIONS), "ours - self-training", "published"]),
+        _rule(len(CORE_CONDITIONS) + 3),
+    ]
+    for pair in findings.pairs:
+        cells = [mean_text(line.summary) if line else MISSING for line in _core_lines(pair)]
+        answer = beyond.get(pair.setting)
+        title = f"{pair.title} (development)" if pair.development else pair.title
+        difference = difference_text(answer.difference) if answer else MISSING
+        lines.append(_table_line([_cell(title), *cells, difference, published_text(pair)]))
+    question = headline(findings.answers["beyond"], f"both {OURS} and {SELF_TRAINING}")
+    return (
+        f"Does translation help, beyond self-training? {question}\n\n" + "\n".join(lines) + "\n\n"
+        "Accuracy in percent on the target's test images: mean over seeds and Student's 95% interval, last iterate; "
+        "target labels for the final score alone (and for the oracle). Difference in points, with the 95% interval of "
+        "a bootstrap over seeds and test images. Published: best translation-based / best of any method; in brackets "
+        "for the pair that this one resembles.\n\n" + _commands(findings)
+    )
+
+
+def accuracy_block(findings: Findings) -> str:
+    """Gives a table of all conditions for each pair."""
+    return "".join(_accuracy_table(pair) for pair in findings.pairs)
+
+
+def differences_block(findings: Findings) -> str:
+    """Gives the declared comparisons, each with its interval and its p value."""
+    texts = []
+    for question in QUESTIONS:
+        answers = findings.answers[question.key]
+        if not answers:
+            continue
+        head = [
+            "pair",
+            "conditions",
+            "difference, points",
+            "verdict",
+            "seeds",
+            "only first / second right",
+            "p",
+            "p, Holm",
+        ]
+        lines = [_table_line(head), _rule(len(head)), *(_table_line(_difference_cells(answer)) for answer in answers)]
+        texts.append(f"**{question.title}**\n\n" + "\n".join(lines) + "\n\n")
+    explained = (
+        "Interval: bootstrap over seeds and test images (seeds only: Student's, where bits are missing). p: McNemar's "
+        "exact test of the lowest seed alone, which was declared beforehand; Holm's correction is over the pairs of a "
+        "table, without development pairs.\n"
+    )
+    return "".join(texts) + explained if texts else "No two conditions to compare yet.\n"
+
+
+def selection_block(findings: Findings) -> str:
+    """Gives what each way of choosing a checkpoint would have given."""
+    rows = [
+        [_cell(pair.title), _code(line.condition), *_selection_cells(selection)]
+        for pair in findings.pairs
+        for line in pair.lines
+        for selection in line.selections
+    ]
+    if not rows:
+        return "No run kept snapshots.\n"
+    head = ["pair", "condition", "choice", "accuracy, %", "regret, points", "worst regret"]
+    lines = [_table_line(head), _rule(len(head)), *(_table_line(row) for row in rows)]
+    explained = "Regret: how far below the best checkpoint of the same run, which only the oracle choice can see.\n"
+    return "\n".join(lines) + "\n\n" + explained
+
+
+def literature_block(findings: Findings) -> str:
+    """Gives the published figures of the pairs, with where they come from and what they were chosen on."""
+    head = ["pair", "method", "year", "accuracy, %", "translation", "protocol", "chosen on", "source"]
+    lines = [_table_line(head), _rule(len(head))]
+    for entry in literature_of(findings):
+        cells = [_cell(entry.pair), _cell(entry.method), str(entry.year), published_value(entry)]
+        cells += ["yes" if entry.translation else "", _cell(entry.protocol), entry.selection, entry.source]
+        lines.append(_table_line(cells))
+    explained = (
+        "Facts from papers, their code (primary) and later comparison tables (secondary), not measured here; "
+        "protocols and networks differ. *: chosen or tuned with labelled target images.\n"
+    )
+    return "\n".join(lines) + "\n\n" + explained
+
+
+def circumstances_block(findings: Findings) -> str:
+    """Gives command, seeds, steps, device, commit and date of every condition."""
+    head = ["pair", "condition", "seeds", "steps", "minutes a seed", "device", "commit", "date", "command"]
+    lines = [_table_line(head), _rule(len(head))]
+    for pair in findings.pairs:
+        for line in pair.lines:
+            told = [result.circumstances for result in line.results.values()]
+            seconds = [one.seconds for one in told if one.seconds is not None]
+            minutes = f"{sum(seconds) / len(seconds) / 60.0:.1f}" if seconds else MISSING
+            cells = [_cell(pair.title), _code(line.condition), ", ".join(str(seed) for seed in sorted(line.results))]
+            cells += [_joined(str(one.steps) for one in told if one.steps is not None), minutes]
+            cells += [_joined(one.device for one in told), _joined(one.commit for one in told)]
+            cells += [_joined(one.date for one in told), _joined((one.command for one in told), _code)]
+            lines.append(_table_line(cells))
+    return "\n".join(lines) + "\n"
+
+
+BLOCKS: dict[str, Callable[[Findings], str]] = {
+    "summary": summary_block,
+    "accuracy": accuracy_block,
+    "differences": differences_block,
+    "selection": selection_block,
+    "literature": literature_block,
+    "circumstances": circumstances_block,
+}
+BLOCK_TITLES = {
+    "summary": "Summary",
+    "accuracy": "All conditions",
+    "differences": "Differences",
+    "selection": "Choosing a checkpoint without labels",
+    "literature": "Published figures",
+    "circumstances": "Where the numbers come from",
+}
+
+
+def mean_text(summary: Summary) -> str:
+    """Gives "98.4 ± 0.2", or the mean alone for one seed."""
+    if math.isnan(summary.half_width):
+        return f"{summary.mean:.1f}"
+    return f"{summary.mean:.1f} ± {summary.half_width:.1f}"
+
+
+def difference_text(difference: Difference) -> str:
+    """Gives "+0.43 [0.12, 0.75]", a true minus where it is negative."""
+    interval = interval_text(difference)
+    return f"{difference.mean:+.2f} {interval}".strip().replace("-", MINUS)
+
+
+def interval_text(difference: Difference) -> str:
+    """Gives "[0.12, 0.75]", or nothing where there is no interval."""
+    if math.isnan(difference.low):
+        return ""
+    return f"[{difference.low:+.2f}, {difference.high:+.2f}]".replace("-", MINUS)
+
+
+def p_text(p_value: float | None) -> str:
+    """Gives a p value with two leading digits, or "< 0.0001"."""
+    if p_value is None:
+        return MISSING
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.2g}"
+
+
+def percent_text(value: float | None) -> str:
+    """Gives one decimal; a dash for None and NaN."""
+    return MISSING if value is None or math.isnan(value) else f"{value:.1f}"
+
+
+def duration_text(seconds: float | None) -> str:
+    """Gives seconds, minutes or hours; a dash for None."""
+    if seconds is None:
+        return MISSING
+    if seconds < 90.0:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60.0:.1f} min" if seconds < 5400.0 else f"{seconds / 3600.0:.1f} h"
+
+
+def published_value(entry: Published) -> str:
+    """Gives a published figure as it was printed, with a star when target labels had a say."""
+    spread = "" if entry.deviation is None else f" ± {entry.deviation:g}"
+    value = f"{entry.value:g}" if entry.value % 1.0 else f"{entry.value:.1f}"
+    return f"{value}{spread}{'*' if entry.saw_target_labels else ''}"
+
+
+def literature_of(findings: Findings) -> list[Published]:
+    """Gives the published figures of all pairs and of those that they resemble, each once."""
+    seen: dict[Published, None] = {}
+    for pair in findings.pairs:
+        seen |= dict.fromkeys((*pair.literature, *pair.resembled))
+    return list(seen)
+
+
+def _core_lines(pair: PairFindings) -> list[Line | None]:
+    return [pair.line(*names) for _, names in CORE_CONDITIONS]
+
+
+def published_text(pair: PairFindings) -> str:
+    """Gives "98.3 / 99.5": best by translation, best by any method; in brackets of the pair that this one resembles."""
+    own = [pair.best(translation) for translation in (True, False)]
+    if any(own):
+        return " / ".join(published_value(entry) if entry else MISSING for entry in own)
+    resembled = [pair.best_resembled(translation) for translation in (True, False)]
+    if any(resembled):
+        return f"({' / '.join(published_value(entry) if entry else MISSING for entry in resembled)})"
+    return MISSING
+
+
+def _accuracy_table(pair: PairFindings) -> str:
+    head = ["condition", "accuracy, %", "sd", "lowest", "collapsed", "seeds", "ours - this, points"]
+    lines = [_table_line(head), _rule(len(head))]
+    for group, members in pair.grouped():
+        lines.append(_table_line([f"**{group.title}**", *[""] * (len(head) - 1)]))
+        for line in members:
+            s = line.summary
+            minus = difference_text(line.ours_minus_this) if line.ours_minus_this else MISSING
+            numbers = [mean_text(s), percent_text(s.deviation), percent_text(s.lowest), str(len(s.collapsed))]
+            lines.append(_table_line([_code(line.condition), *numbers, str(s.seeds), minus]))
+    marks = " Defaults were chosen on this pair." if pair.development else ""
+    images = f"{pair.test_images} test images." if pair.test_images else ""
+    return f"### {_cell(pair.title)}\n\n{images}{marks}".rstrip() + "\n\n" + "\n".join(lines) + "\n\n"
+
+
+def _difference_cells(answer: Answer) -> list[str]:
+    verdict = "development" if answer.development else VERDICTS[answer.difference.verdict]
+    verdict += BASIS_MARKS.get(answer.difference.basis, "")
+    cells = [_cell(answer.title), f"{_code(answer.first)} - {_code(answer.second)}"]
+    cells += [difference_text(answer.difference), verdict, str(answer.difference.seeds)]
+    if answer.test is None:
+        return [*cells, MISSING, MISSING, MISSING]
+    counts = f"{answer.test.only_first} / {answer.test.only_second}"
+    return [*cells, counts, p_text(answer.test.p_value), p_text(answer.corrected)]
+
+
+def _selection_cells(selection: Selection) -> list[str]:
+    numbers = [f"{selection.accuracy:.1f}", f"{selection.regret:.2f}", f"{selection.worst_regret:.2f}"]
+    return [_cell(selection.choice), *numbers]
+
+
+def _commands(findings: Findings) -> str:
+    """Gives each different command once, with the seeds, commits, devices and dates of its rows."""
+    by_command: dict[str, list[Result]] = {}
+    for pair in findings.pairs:
+        for line in pair.lines:
+            for result in line.results.values():
+                by_command.setdefault(result.circumstances.command, []).append(result)
+    texts = []
+    for command, results in by_command.items():
+        told = [result.circumstances for result in results]
+        seeds = len({result.seed for result in results})
+        facts = [f"{seeds} seed{'s' if seeds > 1 else ''}", "commit " + _joined(one.commit for one in told)]
+        facts += [_joined(one.date for one in told), _joined(one.device for one in told)]
+        texts.append(f"- {_code(command) or 'command not recorded'}: {', '.join(facts)}\n")
+    return "".join(texts)
+
+
+def _joined(values: Iterable[str], shown: Callable[[str], str] | None = None) -> str:
+    """Gives the different values, with commas; a dash for none."""
+    texts = dict.fromkeys(value for value in values if value)
+    return ", ".join((shown or _cell)(text) for text in texts) or MISSING
+
+
+def _table_line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _rule(columns: int) -> str:
+    return "|" + "---|" * columns
+
+
+def _cell(text: str) -> str:
+    """Gives text that breaks no table: one line, no bar, no tag, no backtick."""
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;").replace("`", "'").strip()
+
+
+def _code(text: str) -> str:
+    """Gives text as code that breaks no table: one line, no bar, no backtick; empty for no text."""
+    plain = re.sub(r"\s+", " ", text).replace("|", "\\|").replace("`", "'").strip()
+    return f"`{plain}`" if plain else ""
