@@ -10,14 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import munitaug
 from munitaug.adaptation import FitSettings, Task, build_classifier
 from munitaug.random import seed_of
 
-OnSnapshot = Callable[[int, nn.Module], None]
-"""(finished steps, the classifier as it is now): asked for now and then while a classifier trains."""
+OnSnapshot = Callable[[str, int, nn.Module], None]
+"""(stage, finished steps of it, the classifier as it is now): asked for now and then while a classifier trains."""
 
 TrainTranslator = Callable[[str, float], munitaug.Translator]
 """(method name, weight of the label term) -> a translator source -> target of this pair and seed, trained once."""
@@ -33,7 +34,8 @@ class Cell:
         oracle_task: the target's training images with their labels, for the condition "oracle" alone; None without.
         settings: of the classifier and its training, equal for all conditions.
         seed: decides everything that is drawn.
-        folder: of this pair and seed, for what other conditions use again.
+        folder: of this pair, seed and settings, for what several conditions use.
+        restyler_of: gives the translator target -> target of a method that has one, trained the same.
         translator_of: trains a translator or reads it from the folder.
         on_snapshot: to be called by conditions that train long; never changes the training.
     """
@@ -45,6 +47,7 @@ class Cell:
     seed: int
     folder: Path
     translator_of: TrainTranslator
+    restyler_of: TrainTranslator
     on_snapshot: OnSnapshot
 
     def new_classifier(self) -> nn.Module:
@@ -52,6 +55,25 @@ class Cell:
         seed = seed_of(self.seed, "classifier")
         model = build_classifier(self.settings.classifier, self.task.channels, self.task.classes, seed)
         return model.to(self.task.source_images.device)
+
+    def once(self, name: str, train: ConditionFunction) -> nn.Module:
+        """Gives a classifier that several conditions start from: trained now, or read from the folder.
+
+        Args:
+            name: of its file.
+            train: what makes it.
+        """
+        path = self.folder / f"classifier-{name}.safetensors"
+        if path.exists():
+            model = self.new_classifier()
+            model.load_state_dict(load_file(path))
+            return model.eval()
+        model = train(self)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        save_file({key: value.cpu() for key, value in model.state_dict().items()}, temporary)
+        temporary.replace(path)
+        return model
 
 
 ConditionFunction = Callable[[Cell], nn.Module]

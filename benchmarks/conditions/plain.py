@@ -1,0 +1,35 @@
+"""Without any use of the target: source images as they are, with classic augmentation; and the oracle above all."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from benchmarks.conditions.base import Cell
+from munitaug.adaptation import ClassicAugmentation, Task, fit, source_batches
+
+
+def source(cell: Cell) -> nn.Module:
+    """Trains on source images as they are."""
+    batches = source_batches(cell.task, cell.settings, cell.seed, None)
+    return fit(cell.new_classifier(), batches, cell.settings)
+
+
+def classic(cell: Cell) -> nn.Module:
+    """Trains on source images under classic augmentation; other conditions start from it, so it is kept."""
+    return cell.once("classic", lambda cell: _augmented(cell, cell.task))
+
+
+def oracle(cell: Cell) -> nn.Module:
+    """Trains on the target's training images with their labels, under classic augmentation: an upper mark.
+
+    Raises:
+        ValueError: the pair has no such labels.
+    """
+    if cell.oracle_task is None:
+        raise ValueError(f"{cell.pair} has no labels of target training images, so there is no oracle")
+    return _augmented(cell, cell.oracle_task)
+
+
+def _augmented(cell: Cell, task: Task) -> nn.Module:
+    batches = source_batches(task, cell.settings, cell.seed, ClassicAugmentation())
+    return fit(cell.new_classifier(), batches, cell.settings)

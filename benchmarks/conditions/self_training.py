@@ -1,0 +1,125 @@
+"""Self-training on the unlabelled target: its parts alone, in turn and joined; and, which is ours, after translation.
+
+"self-training" and "adapt" are the same training from two starts: the difference between them is translation's share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from benchmarks.conditions.base import Cell, ConditionFunction
+from benchmarks.conditions.plain import classic
+from munitaug.adaptation import (
+    BatchOf,
+    ClassicAugmentation,
+    FitSettings,
+    OnUpdate,
+    adapt,
+    fit_styled,
+    self_train,
+    source_batches,
+)
+
+SEMANTIC_WEIGHT = 1.0
+SNAPSHOTS = 5
+"""Copies of the classifier in each stage that are scored when training is over."""
+
+
+def information_alone(cell: Cell) -> nn.Module:
+    """Trains "classic" further by information maximisation alone (SHOT-IM)."""
+    return _continued(cell, classic(cell), replace(cell.settings, consistency_weight=0.0), "information")
+
+
+def consistency_alone(cell: Cell) -> nn.Module:
+    """Trains "classic" further by agreement of views alone, beside labelled source images (FixMatch-style)."""
+    return _continued(cell, classic(cell), _holding(cell), "consistency", 0.0, _source(cell))
+
+
+def in_turn(cell: Cell) -> nn.Module:
+    """Trains "classic" further by agreement of views, then by information maximisation."""
+    first = _continued(cell, classic(cell), _holding(cell), "consistency", 0.0, _source(cell))
+    return _continued(cell, first, replace(cell.settings, consistency_weight=0.0), "information")
+
+
+def self_training(cell: Cell) -> nn.Module:
+    """Trains "classic" further by both terms together: what ours does, without translation."""
+    return _continued(cell, classic(cell), cell.settings, "self-training")
+
+
+def adapted(method: str) -> ConditionFunction:
+    """Gives the condition that trains a classifier on a method's translations, then as "self-training" does.
+
+    Args:
+        method: a name of METHODS, trained with semantic consistency.
+    """
+
+    def condition(cell: Cell) -> nn.Module:
+        start = styled(method, SEMANTIC_WEIGHT)(cell)
+        cell.on_snapshot("start", 0, start)
+        wanted = cell.settings.restyle_weight > 0.0
+        note = _noted(cell, "self-training", cell.settings.self_steps)
+        return adapt(
+            cell.task,
+            cell.translator_of(method, SEMANTIC_WEIGHT),
+            cell.settings,
+            restyler=cell.restyler_of(method, SEMANTIC_WEIGHT) if wanted else None,
+            seed=cell.seed,
+            start=start,
+            on_update=lambda stage, step, loss, classifier: note(step, loss, classifier),
+        )
+
+    return condition
+
+
+def styled(method: str, weight: float) -> ConditionFunction:
+    """Gives plain styled training: source images and fresh translations of them, both with classic augmentation.
+
+    "adapt" starts from it, so its classifier is kept.
+    """
+
+    def train(cell: Cell) -> nn.Module:
+        note = _noted(cell, "styled", cell.settings.steps)
+        return fit_styled(cell.task, cell.translator_of(method, weight), cell.settings, cell.seed, on_update=note)
+
+    return lambda cell: cell.once(f"{method}-{weight:g}", train)
+
+
+def _continued(
+    cell: Cell,
+    start: nn.Module,
+    settings: FitSettings,
+    stage: str,
+    information_weight: float = 1.0,
+    labelled: BatchOf | None = None,
+) -> nn.Module:
+    cell.on_snapshot("start", 0, start)
+    return self_train(
+        start,
+        cell.task,
+        settings,
+        cell.seed,
+        labelled=labelled,
+        information_weight=information_weight,
+        on_update=_noted(cell, stage, settings.self_steps),
+    )
+
+
+def _holding(cell: Cell) -> FitSettings:
+    return replace(cell.settings, self_label_weight=1.0)
+
+
+def _source(cell: Cell) -> BatchOf:
+    return source_batches(cell.task, cell.settings, cell.seed + 1, ClassicAugmentation())
+
+
+def _noted(cell: Cell, stage: str, steps: int) -> OnUpdate:
+    every = max(1, steps // SNAPSHOTS)
+
+    def note(step: int, loss: Tensor, classifier: nn.Module) -> None:
+        del loss
+        if step % every == 0:
+            cell.on_snapshot(stage, step, classifier)
+
+    return note

@@ -1,0 +1,226 @@
+"""The runner of the digit benchmark: rows, what is run again, and that target labels reach the score alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import digits
+from benchmarks.conditions import CONDITIONS, USUAL
+from benchmarks.conditions.base import Cell
+from benchmarks.digits import Job, Places, Plan, Snapshots, TestSet, Unlabelled, missing_jobs, run_job
+from benchmarks.pairs import PAIRS, PairData, PairMissingError
+from benchmarks.rows import unpack_correct
+from munitaug.adaptation import FitSettings, SmallClassifier
+from munitaug.data.domain import ArrayDomain
+from munitaug.types import UNLABELLED
+from tests.runs import toy_images
+
+PLAN = Plan(FitSettings(steps=6, self_steps=5, batch_size=8), translator_steps=2)
+OURS = ("classic", "munit-semantic", "self-training-im", "self-training", "adapt")
+NAMES = ("corner", "right", "left")
+
+
+def domain(name: str, count: int, seed: int, order: tuple[int, int, int] = (0, 1, 2)) -> ArrayDomain:
+    images, labels = toy_images(count, seed)
+    return ArrayDomain(name, images, torch.tensor(order)[labels], NAMES)
+
+
+def pair(train_order: tuple[int, int, int] = (0, 1, 2), test_order: tuple[int, int, int] = (0, 1, 2)) -> PairData:
+    return PairData(
+        domain("source", 30, 0),
+        domain("target", 30, 1, train_order),
+        domain("test", 12, 2, test_order),
+        domain("held", 12, 3),
+        16,
+        1,
+    )
+
+
+@pytest.fixture
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Gives a function that runs a job on a toy pair and gives its rows by condition."""
+
+    def run(data: PairData, conditions: tuple[str, ...] = OURS, name: str = "runs") -> dict[str, dict[str, Any]]:
+        monkeypatch.setattr(digits, "_open", lambda job: data)
+        job = Job("toy", 0, conditions, PLAN, Places(runs=tmp_path / name))
+        return {row["condition"]: row for row in run_job(job)}
+
+    return run
+
+
+def test_a_row_says_what_was_right_and_how_it_came_about(rows: Any) -> None:
+    row = rows(pair(), ("classic",))["classic"]
+    right = unpack_correct(row["correct"], row["test_images"])
+    assert row["accuracy"] == pytest.approx(100.0 * right.mean())
+    counts = np.array(row["confusion"])
+    assert counts.sum() == 12
+    assert np.trace(counts) == right.sum()
+    assert counts.sum(axis=1).tolist() == [4, 4, 4]  # rows are true classes
+    assert row["class_names"] == list(NAMES)
+    assert row["last_iterate"] is True
+    assert row["plan"]["settings"]["steps"] == 6
+    assert {"device", "commit", "date", "command", "torch", "seconds"} <= row.keys()
+    json.dumps(row)
+
+
+def test_labels_of_the_target_change_no_weights(rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test labels reach no classifier; training labels of the target reach the oracle's alone."""
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    conditions = (*OURS, "oracle")
+    for name, data in (
+        ("true", pair()),
+        ("test", pair(test_order=(2, 0, 1))),
+        ("train", pair(train_order=(1, 2, 0))),
+    ):
+        weights: list[torch.Tensor] = []
+
+        def score(self: TestSet, classifier: nn.Module, weights: list[torch.Tensor] = weights) -> dict[str, Any]:
+            weights.append(torch.cat([parameter.detach().flatten().clone() for parameter in classifier.parameters()]))
+            return {"accuracy": 0.0}
+
+        with monkeypatch.context() as patch:
+            patch.setattr(TestSet, "score", score)
+            patch.setattr(digits, "_scored", lambda *_: [])
+            rows(data, conditions, name)
+        found[name] = dict(zip(conditions, weights, strict=True))
+    for condition in conditions:
+        assert torch.equal(found["true"][condition], found["test"][condition]), condition
+        same = torch.equal(found["true"][condition], found["train"][condition])
+        assert same == (condition != "oracle"), condition
+
+
+def test_snapshots_are_scored_without_target_labels(rows: Any) -> None:
+    true, shuffled = (
+        rows(data, ("self-training",), name) for data, name in ((pair(), "a"), (pair(test_order=(2, 0, 1)), "b"))
+    )
+    first, second = true["self-training"]["snapshots"], shuffled["self-training"]["snapshots"]
+    assert [(s["stage"], s["step"]) for s in first] == [
+        ("start", 0),
+        *(("self-training", step) for step in range(1, 6)),
+    ]
+    assert [s["scores"] for s in first] == [s["scores"] for s in second]
+    assert [s["accuracy"] for s in first] != [s["accuracy"] for s in second]
+    assert first[-1]["accuracy"] <= 100.0
+    assert first[0]["scores"]["im"] != first[-1]["scores"]["im"]
+
+
+def test_a_domain_without_labels_hides_them() -> None:
+    hidden = Unlabelled(domain("target", 6, 1))
+    assert hidden.labels is None
+    assert hidden[3][1] == UNLABELLED
+    assert torch.equal(hidden[3][0], domain("target", 6, 1)[3][0])
+    assert vars(hidden).keys() == {"name", "channels", "class_names", "_images"}
+
+
+def test_what_is_there_is_not_run_again(rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, places = tmp_path / "digits-toy.jsonl", Places(runs=tmp_path / "runs")
+    (job, other) = missing_jobs("toy", ["classic", "source"], 2, PLAN, places, path)
+    assert (job.seed, other.seed) == (0, 1)
+    assert job.conditions == ("source", "classic")  # in the order of the table
+    row = rows(pair(), ("classic",))["classic"]
+    path.write_text(json.dumps(row) + "\n")
+    assert [j.conditions for j in missing_jobs("toy", ["classic", "source"], 2, PLAN, places, path)] == [
+        ("source",),
+        ("source", "classic"),
+    ]
+    longer = replace(PLAN, translator_steps=3)
+    assert missing_jobs("toy", ["classic"], 1, longer, places, path)[0].conditions == ("classic",)
+
+
+def test_a_start_is_trained_once(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def train(cell: Cell) -> nn.Module:
+        calls.append(1)
+        return cell.new_classifier().eval()
+
+    task = digits.make_task(domain("source", 6, 0), Unlabelled(domain("target", 6, 1)))
+    refuse: Any = None
+    cell = Cell("toy", task, None, PLAN.settings, 0, tmp_path, refuse, refuse, refuse)
+    first, again = cell.once("start", train), cell.once("start", train)
+    assert calls == [1]
+    assert torch.equal(first.get_parameter("head.weight"), again.get_parameter("head.weight"))
+    assert not again.training
+
+
+def test_snapshots_thin_out_and_keep_both_ends() -> None:
+    snapshots, model = Snapshots(), SmallClassifier(1, 3, 4)
+    for step in range(40):
+        snapshots("stage", step, model)
+    steps = [step for _, step, _ in snapshots.kept]
+    assert len(steps) <= digits.SNAPSHOTS_AT_MOST
+    assert steps[0] == 0
+    assert steps[-1] == 39
+    assert steps == sorted(steps)
+
+
+def test_a_missing_package_leaves_its_condition_out(
+    rows: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(cell: Cell) -> nn.Module:
+        raise ImportError('pip install "munitaug[peers]"')
+
+    monkeypatch.setitem(CONDITIONS, "dann", missing)
+    assert list(rows(pair(), ("dann", "classic"))) == ["classic"]
+    out = capsys.readouterr()
+    assert "toy, dann: left out" in out.out + out.err
+
+
+def test_usual_conditions_and_the_names_of_the_issue_are_there() -> None:
+    assert set(USUAL) <= CONDITIONS.keys()
+    assert {
+        "source",
+        "classic",
+        "fda",
+        "munit",
+        "munit-semantic",
+        "self-training",
+        "adapt",
+        "oracle",
+    } <= CONDITIONS.keys()
+    assert list(CONDITIONS)[-1] == "oracle"
+    assert {"svhn:mnist", "mnist:usps", "usps:mnist", "synthetic:digits", "mnist:mnist-m"} <= PAIRS.keys()
+
+
+def test_the_command_line_runs_what_it_can_and_says_what_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def opened(job: Job) -> PairData:
+        if job.pair == "svhn:mnist":
+            raise PairMissingError("no files")
+        return pair()
+
+    monkeypatch.setattr(digits, "_open", opened)
+    words = ["digits", "--pair", "svhn:mnist", "synthetic:digits", "--conditions", "source", "classic", "--seeds", "2"]
+    words += ["--steps", "3", "--processes", "1", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", words)
+    digits.main()
+    out = capsys.readouterr().out
+    assert "svhn:mnist is left out: no files" in out
+    assert "classic" in out
+    lines = (tmp_path / "out" / "digits-synthetic-digits.jsonl").read_text().splitlines()
+    assert len(lines) == 4
+    digits.main()
+    assert (tmp_path / "out" / "digits-synthetic-digits.jsonl").read_text().splitlines() == lines
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--conditions", "magic"], "unknown conditions magic"),
+        (["--pair", "mnist:moon"], "unknown pairs"),
+        (["--pair", "mine", "--source", "a"], "needs --source, --target and --test"),
+    ],
+)
+def test_unknown_words_are_named(words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["digits", *words])
+    with pytest.raises(SystemExit, match=message):
+        digits.main()
