@@ -24,13 +24,13 @@ from munitaug.random import seed_of
 from munitaug.translator import Translator
 
 Condition = Literal["source", "classic", "munit", "self-training", "adapt", "oracle"]
-CONDITIONS: tuple[Condition, ...] = ("source", "classic", "munit", "self-training", "adapt", "oracle")
+CONDITIONS: tuple[Condition, ...] = ("source", "classic", "munit", "self-training", "oracle", "adapt")
 """In the order of the printed table.
 
 source: source images as they are. classic: with classic augmentation. munit: source images and as many
-translations under fresh styles, both with classic augmentation. self-training: "classic", then information
-maximisation on the unlabelled target. adapt: "munit", then the same (with labels of fresh translations beside
-it, if the settings give them a weight). oracle: the target's training images with their labels.
+translations under fresh styles, both with classic augmentation. self-training: "classic", then self-training
+on the unlabelled target. oracle: the target's training images with their labels. adapt: "munit", then
+self-training (with labels of fresh translations beside it, if the settings give them a weight).
 """
 
 CHAINS: tuple[tuple[Condition, ...], ...] = (

@@ -152,7 +152,7 @@ def predicted_information(evidence: Evidence) -> float:
 def soft_neighbourhood_density(evidence: Evidence) -> float:
     """Gives the mean entropy of each target image's similarity to the others, in nats: 0 to ln(M - 1).
 
-    SND (Saito et al., ICCV 2021, eq. 1-3): predicted chances, scaled to length 1, are compared by their product over a
+    SND (Saito et al., ICCV 2021): predicted chances, scaled to length 1, are compared by their product over a
     temperature of 0.05; a softmax over all *other* images makes it a distribution, whose entropy counts neighbours.
     As in pytorch-adapt the image itself is left out; the authors' code gives it the smallest similarity, -1.
 
@@ -183,9 +183,9 @@ def class_ami(evidence: Evidence) -> float:
     """Gives how far predicted classes agree with clusters of target features: about 0 by chance, 1 if equal.
 
     ClassAMI (Musgrave, Belongie & Lim 2022): k-means with as many clusters as classes, and the adjusted mutual
-    information (arithmetic mean of the entropies) of clusters and predicted classes. The paper tries raw features and
-    ones scaled to length 1, with and without source images: here they are the target's, scaled. k-means++ starts ten
-    times from a fixed seed, on distinct rows in sorted order, so the order of images does not matter.
+    information (arithmetic mean of the entropies) of clusters and predicted classes. Its benchmark tries raw features
+    and ones scaled to length 1, with and without source images: here they are the target's, scaled. k-means++ starts
+    ten times from a fixed seed, on distinct rows in sorted order, so the order of images does not matter.
 
     Where we leave it: when all predictions are of one class the score is 0, also when all features are equal, where
     scikit-learn's limit would be 1 and a collapsed classifier the best. Fewer distinct features than classes
@@ -216,7 +216,7 @@ def class_ami(evidence: Evidence) -> float:
 def importance_weighted(evidence: Evidence) -> float:
     """Gives minus the source error weighted towards the target, as a share of images: about -1 to 0.
 
-    IWV (Sugiyama, Krauledat & Müller 2007, eq. 6): the mean of w(x) * loss over held-out source images, w the density
+    IWV (Sugiyama, Krauledat & Müller 2007): the mean of w(x) * loss over held-out source images, w the density
     ratio of target to source (:func:`density_ratios`). That estimates the target's *risk*, so the score is its
     negative. The loss is 0 or 1, as in the published code of DEV.
 
@@ -241,7 +241,7 @@ def importance_weighted(evidence: Evidence) -> float:
 def deep_embedded(evidence: Evidence) -> float:
     """Gives minus the source error weighted towards the target, corrected by what the mean weight should be.
 
-    DEV (You et al., ICML 2019, section 4): :func:`importance_weighted` on features, with a control variate
+    DEV (You et al., ICML 2019): :func:`importance_weighted` on features, with a control variate
     (:func:`controlled_risk`). It estimates the target's *risk* as a share of images, so the score is its negative;
     being corrected it may leave the range -1 to 0.
 
@@ -308,7 +308,7 @@ def selection_regret(scores: Sequence[float], accuracies: Sequence[float]) -> fl
 def density_ratios(source_features: Tensor, target_features: Tensor) -> Tensor:
     """Gives N weights, float64: how much denser than the source the target is at each source image.
 
-    A logistic regression tells domains apart (Bickel, Brückner & Scheffer 2007; You et al. 2019, section 4.1): the
+    A logistic regression tells domains apart (Bickel, Brückner & Scheffer 2007; You et al. 2019): the
     odds that it gives for "target", both domains weighing the same, are the ratio. Each image is judged by a
     regression that has not seen it.
 
@@ -350,8 +350,9 @@ def controlled_risk(weights: Tensor, losses: Tensor) -> float:
     """Gives the weighted risk plus eta * (mean weight - 1), eta = -Cov(weight * loss, weight) / Var(weight).
 
     True density ratios have mean 1; what the sample's mean is above or below it says in which direction the risk is
-    off, and eta is the factor of least variance (You et al. 2019, algorithm 2; covariances with N - 1). With constant
-    weights, or one image, eta is 0: there is nothing to learn it from, and published code divides by zero or by 1e-6.
+    off, and eta is the factor of least variance (You et al. 2019; covariances with N - 1). With constant weights, or
+    one image, eta is 0, as there is nothing to learn it from; the authors' code divides by 0 there, and pytorch-adapt
+    adds 1e-6 to the variance.
 
     Args:
         weights: N density ratios.

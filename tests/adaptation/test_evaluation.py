@@ -105,7 +105,7 @@ def test_missing_labels_are_refused(bench: Bench) -> None:
 
 
 def test_unknown_condition_is_refused(bench: Bench) -> None:
-    with pytest.raises(ValueError, match=r"condition must be one of source, .*, oracle, got 'magic'"):
+    with pytest.raises(ValueError, match=r"condition must be one of source, .*, adapt, got 'magic'"):
         run(bench, conditions=["magic"])
 
 
