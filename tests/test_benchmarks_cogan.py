@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.conditions import cogan as module
 from benchmarks.conditions.base import Cell
 from benchmarks.conditions.cogan import (
     CoganSettings,
     CoupledDiscriminators,
     CoupledGenerators,
     TargetClassifier,
+    _discriminator_terms,
+    _draw,
+    _draw_weights,
     cogan,
     discriminator_loss,
     generator_loss,
@@ -80,7 +82,7 @@ def test_generators_share_all_layers_but_the_last() -> None:
     before = generators(noise)
     assert before[0].shape == before[1].shape == (4, 3, 16, 16)
     with torch.no_grad():
-        generators.last["target"].weight.mul_(-1.0)
+        next(generators.last["target"].parameters()).mul_(-1.0)
         own = generators(noise)
         next(generators.shared.parameters()).mul_(-1.0)
         shared = generators(noise)
@@ -107,16 +109,26 @@ def test_the_classifier_reads_images_through_the_targets_first_layer() -> None:
     classifier, x = TargetClassifier(discriminators), torch.rand(2, 1, 16, 16)
     before = classifier(x)
     with torch.no_grad():
-        discriminators.first["source"].weight.zero_()
+        next(discriminators.first["source"].parameters()).zero_()
     assert torch.equal(classifier(x), before)
     with torch.no_grad():
-        discriminators.first["target"].weight.zero_()
+        next(discriminators.first["target"].parameters()).zero_()
     assert not torch.equal(classifier(x), before)
+
+
+def test_initial_weights_are_xaviers_with_a_gain_of_root_two() -> None:
+    """Uniform up to root two times root(6 / (inputs + outputs)); biases 0.1."""
+    discriminators = CoupledDiscriminators(1, 28, 10)
+    _draw_weights(discriminators)
+    bound = math.sqrt(2.0) * math.sqrt(6.0 / (50 * 4 * 4 + 500))
+    largest = float(discriminators.hidden.weight.detach().abs().max())
+    assert 0.99 * bound < largest <= bound
+    assert discriminators.real.bias.tolist() == pytest.approx([0.1])
 
 
 def test_the_discriminators_step_leaves_the_generators_alone() -> None:
     cell, generators, discriminators = toy_cell(), CoupledGenerators(1, 16, 5, 2), CoupledDiscriminators(1, 16, 3)
-    loss = module._discriminator_terms(generators, discriminators, *module._draw(cell, TINY, 0), TINY)
+    loss = _discriminator_terms(generators, discriminators, *_draw(cell, TINY, 0), TINY)
     loss.backward()
     assert all(each.grad is None for each in generators.parameters())
     touched = {name for name, each in discriminators.named_parameters() if each.grad is not None}

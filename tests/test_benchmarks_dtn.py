@@ -108,7 +108,7 @@ def test_translations_have_the_size_of_images_and_the_discriminator_three_logits
 
 def test_f_is_trained_on_the_source_and_then_fixed() -> None:
     short, long = (train_translator(toy_cell(), replace(TINY, steps=steps)) for steps in (1, 3))
-    kept = [(a, b) for a, b in zip(short.fixed.parameters(), long.fixed.parameters(), strict=True)]
+    kept = zip(short.fixed.parameters(), long.fixed.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in kept)
     moved = zip(short.generator.parameters(), long.generator.parameters(), strict=True)
     assert all(not torch.equal(a, b) for a, b in moved)
@@ -119,7 +119,7 @@ def test_f_is_trained_on_the_source_and_then_fixed() -> None:
 
 def test_constancy_keeps_what_f_sees_and_identity_keeps_target_images() -> None:
     """Each term pulls its own distance down, compared with a translator trained without it."""
-    task, settings = toy_task(contrast=0.5), DtnSettings(steps=60, width=4, lr=2e-3)
+    task, settings = toy_task(contrast=0.5), DtnSettings(steps=25, width=4, lr=5e-3)
     styles = torch.zeros(len(task.target_images), 1, 0)
 
     def distances(trained: DtnSettings) -> tuple[float, float]:
@@ -142,8 +142,8 @@ def test_it_repeats_with_the_seed_and_never_reads_target_labels() -> None:
 
 
 def test_on_a_toy_pair_the_target_is_classified() -> None:
-    cell = toy_cell(settings=FitSettings(steps=40, self_steps=2, batch_size=16))
-    classifier = dtn(cell, DtnSettings(steps=80, width=4, lr=2e-3))
+    cell = toy_cell(settings=FitSettings(steps=25, self_steps=2, batch_size=8))
+    classifier = dtn(cell, DtnSettings(steps=40, width=4, lr=5e-3))
     images, labels = toy_images(60, 7, 0.5)
     assert float((predict(classifier, uint8_to_model(images)) == labels).float().mean()) > 0.9
     assert not classifier.training

@@ -16,6 +16,7 @@ from scipy.io import savemat
 import munitaug
 from benchmarks import pairs
 from benchmarks.pairs import PAIRS, FolderPair, PairMissingError, open_pair
+from munitaug.data import ArrayDomain
 
 MNIST_COUNTS = {"train": 30, "t10k": 12}
 USPS_COUNTS = {"train": 20, "test": 8}
@@ -184,7 +185,7 @@ def test_rendered_sets_are_kept_and_read_again(
 def test_a_kept_file_that_is_damaged_or_of_other_facts_is_made_anew(tmp_path: Path, fault: str) -> None:
     def domain(level: int) -> munitaug.ImageDomain:
         images = torch.full((2, 1, 16, 16), level, dtype=torch.uint8)
-        return pairs.ArrayDomain("made", images, torch.tensor([0, 1]), ("a", "b"))
+        return ArrayDomain("made", images, torch.tensor([0, 1]), ("a", "b"))
 
     pairs.kept(tmp_path, {"count": 2}, lambda: domain(7))
     [path] = tmp_path.iterdir()

@@ -14,7 +14,7 @@ from benchmarks.conditions import styled as module
 from benchmarks.conditions.base import Cell
 from benchmarks.conditions.styled import STYLED, offline, offline_batches
 from munitaug.adaptation import FitSettings
-from munitaug.translator import Content
+from munitaug.types import Content
 from tests.runs import toy_task
 
 

@@ -3,8 +3,9 @@
 Liu & Tuzel, "Coupled generative adversarial networks", NeurIPS 2016, section 4: the generators make a pair of images
 of one noise vector; the discriminators are LeNet-like; a classifier on their last hidden layer learns source labels
 and, because all layers but the first are shared, reads target images through the target's first layer. Own code. What
-the paper leaves open is as in mingyuliutw/CoGAN, folder cogan_pytorch (read, not copied): sizes of the discriminator,
-Adam, weights of classification (10) and of the distance between the features of a generated pair (0.01).
+the paper leaves open is as in mingyuliutw/CoGAN, folder cogan_pytorch (read, not copied): sizes of the discriminators,
+initial weights, Adam, the weights of classification (10) and of the distance between the features of a generated pair
+(0.01).
 
 Where we leave them: generators are smaller (widths 128, 64, 32 instead of 1024 to 128), 1500 steps instead of 10000
 to 25000, images in [-1, 1], classification on classically augmented source images as in every condition here, and the
@@ -27,6 +28,7 @@ from munitaug.adaptation import ClassicAugmentation, source_batches
 from munitaug.random import seed_of, torch_generator
 
 Side = Literal["source", "target"]
+XAVIER_GAIN, BIAS = 2.0**0.5, 0.1
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,9 @@ def cogan(cell: Cell, settings: CoganSettings = CoganSettings()) -> nn.Module:
         torch.manual_seed(seed_of(cell.seed, "cogan"))
         generators = CoupledGenerators(task.channels, size, settings.noise, settings.width)
         discriminators = CoupledDiscriminators(task.channels, size, task.classes)
-    generators, discriminators = (each.to(task.source_images.device) for each in (generators, discriminators))
+        _draw_weights(generators)
+        _draw_weights(discriminators)
+    generators, discriminators = generators.to(task.source_images.device), discriminators.to(task.source_images.device)
     labelled = source_batches(task, cell.settings, cell.seed, ClassicAugmentation())
     optimisers = [_adam(module, settings) for module in (discriminators, generators)]
     for step in range(settings.steps):
@@ -167,6 +171,15 @@ def cogan(cell: Cell, settings: CoganSettings = CoganSettings()) -> nn.Module:
         _update(optimisers[0], loss + settings.label_weight * F.cross_entropy(logits, labels))
         _update(optimisers[1], generator_loss(_scores(discriminators, *generators(noise))[0]))
     return TargetClassifier(discriminators).eval()
+
+
+def _draw_weights(module: nn.Module) -> None:
+    """Draws weights as published: with torch's own, which are smaller, the discriminators stay at chance."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight, gain=XAVIER_GAIN)
+            if layer.bias is not None:
+                nn.init.constant_(layer.bias, BIAS)
 
 
 def discriminator_loss(real: Tensor, made: Tensor) -> Tensor:

@@ -12,12 +12,16 @@ from benchmarks.conditions.base import Cell
 from benchmarks.conditions.joint import check_skada, head_of, train_through_skada
 from munitaug.random import seed_of
 
+DOMAIN_WEIGHT = 0.5
+"""skada adds the domains' losses up; the paper takes their mean."""
+
 
 class DomainHead(nn.Module):
     """Tells domains apart: the chance of each image to be a target image; its gradient into the features is reversed.
 
-    skada's network, but for the end. skada 0.6.0 ends in a softmax over one output, which is 1 for every image, with no
-    gradient: DANN as skada gives it is training on the source. Here a sigmoid stands in its place.
+    skada's own, in version 0.6.0, ends in a softmax over one output, which is 1 for every image, with no gradient: DANN
+    as skada gives it is training on the source. Here a sigmoid stands in its place. There is no batch norm, as in the
+    paper's own for digits (x -> 100 -> 1).
 
     Args:
         features: length of the vectors that it is given.
@@ -27,9 +31,7 @@ class DomainHead(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(features, 100), nn.BatchNorm1d(100), nn.ReLU(), nn.Linear(100, 1), nn.Sigmoid()
-        )
+        self.layers = nn.Sequential(nn.Linear(features, 100), nn.ReLU(), nn.Linear(100, 1), nn.Sigmoid())
         self.register_buffer("strength", torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -61,4 +63,5 @@ def dann(cell: Cell) -> nn.Module:
     def before_step(step: int) -> None:
         domain_head.strength.fill_(reversal_strength(step / cell.settings.steps))
 
-    return train_through_skada(cell, partial(DANN, domain_classifier=domain_head), "features", "dann", before_step)
+    make = partial(DANN, domain_classifier=domain_head, reg=DOMAIN_WEIGHT)
+    return train_through_skada(cell, make, "features", "dann", before_step)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TypedDict
 
 import torch
@@ -62,29 +61,30 @@ def head_of(classifier: nn.Module) -> nn.Linear:
     return head
 
 
-@torch.no_grad()
-def features_of(classifier: nn.Module, images: Tensor) -> Tensor:
-    """Gives N x F features, on the CPU: what the last layer is given for images N x C x H x W, in evaluation mode."""
+def with_features(classifier: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Gives N x F features, which the last layer is given, and N x classes logits of images N x C x H x W."""
     seen: list[Tensor] = []
-    handle = head_of(classifier.eval()).register_forward_pre_hook(lambda head, given: seen.append(given[0].cpu()))
+    handle = head_of(classifier).register_forward_pre_hook(lambda head, given: seen.append(given[0]))
     try:
-        for part in images.split(IMAGES_AT_ONCE):
-            classifier(part)
+        logits: Tensor = classifier(images)
     finally:
         handle.remove()
-    return torch.cat(seen)
+    return seen[0], logits
 
 
-class Float(nn.Module):
-    """Gives what comes in, in float32; a module so that skada can listen to it."""
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Gives the values in float32."""
-        return values.float()
+@torch.no_grad()
+def features_of(classifier: nn.Module, images: Tensor) -> Tensor:
+    """Gives N x F features of images N x C x H x W, in evaluation mode and on the CPU."""
+    classifier.eval()
+    return torch.cat([with_features(classifier, part)[0].cpu() for part in images.split(IMAGES_AT_ONCE)])
 
 
 class Observed(nn.Module):
-    """A classifier whose layers "features" and "logits" skada can listen to.
+    """A classifier in skada's loop: skada listens to the outputs of its layers "features" and "logits".
+
+    skada sends both domains through a network as one batch. Here the halves pass apart, each under its own batch norm
+    statistics, as in self-ensembling (French, Mackiewicz & Fisher, ICLR 2018) and in pytorch-adapt: with common ones
+    DANN drove our classifier's features of the domains further apart than it had found them.
 
     Args:
         classifier: trained in place.
@@ -94,25 +94,20 @@ class Observed(nn.Module):
     def __init__(self, classifier: nn.Module, settings: FitSettings) -> None:
         super().__init__()
         self.classifier = classifier.to(memory_format=torch.channels_last)
-        self.features, self.logits = Float(), Float()
+        self.features, self.logits = nn.Identity(), nn.Identity()
         self._bfloat16 = settings.precision == "bfloat16"
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Lets features pass "features" for as long as this lasts."""
-        hook = head_of(self.classifier).register_forward_pre_hook(lambda head, given: (self.features(given[0]),))
-        try:
-            yield
-        finally:
-            hook.remove()
-
     def forward(self, x: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Gives N x classes logits; skada hands a weight on to every module, and there is none here."""
-        del sample_weight
+        """Gives 2N x classes logits of N source and N target images; skada's weights of images do not come here."""
+        assert sample_weight is None
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self._bfloat16):
-            logits = self.classifier(x.contiguous(memory_format=torch.channels_last))
-        observed: Tensor = self.logits(logits)
-        return observed
+            halves = [
+                with_features(self.classifier, half.contiguous(memory_format=torch.channels_last))
+                for half in x.chunk(2)
+            ]
+        self.features(torch.cat([features for features, _ in halves]).float())
+        logits: Tensor = self.logits(torch.cat([logits for _, logits in halves]).float())
+        return logits
 
 
 def train_through_skada(
@@ -154,8 +149,7 @@ def train_through_skada(
     batches = domain_batches(cell, observed.classifier, stage, before_step)
     net.set_params(iterator_train=lambda dataset, batch_size: batches)  # type: ignore[attr-defined]
     nothing = DeepDADataset(torch.zeros(2, 1), torch.zeros(2), torch.tensor([SOURCE, TARGET]))  # batches hold it all
-    with observed.listening():
-        net.fit(nothing, None)  # type: ignore[attr-defined]
+    net.fit(nothing, None)  # type: ignore[attr-defined]
     return observed.classifier.eval()
 
 

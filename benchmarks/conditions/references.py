@@ -105,8 +105,8 @@ def through_albumentations(name: str, references_key: str, seed: int, options: d
 def match_pixels(image: Pixels, reference: Pixels, share: float) -> Pixels:
     """Gives the image with each channel's mean and standard deviation moved to those of the reference.
 
-    What albumentations documents for PixelDistributionAdaptation(transform_type="standard"). Version 2.0.8 of it computes
-    in [0, 1] and then rounds to whole levels of 255, so that it only darkens images; hence this.
+    What albumentations documents for PixelDistributionAdaptation(transform_type="standard"). Version 2.0.8 of it
+    computes in [0, 1] and then rounds to whole levels of 255, so that it only darkens images; hence this.
 
     Args:
         image: H x W x C.
