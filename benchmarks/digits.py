@@ -23,11 +23,12 @@ import json
 import math
 import os
 import platform
+import queue
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
@@ -58,6 +59,7 @@ from munitaug.types import UNLABELLED
 Row = dict[str, Any]
 EVIDENCE_IMAGES = 1500
 SNAPSHOTS_AT_MOST = 12
+POLL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--translator-steps", type=int, default=Plan.translator_steps)
     parser.add_argument("--restyle-weight", type=float, default=FitSettings.restyle_weight, help="in adapt")
     parser.add_argument("--self-label-weight", type=float, default=FitSettings.self_label_weight, help="in adapt")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default=FitSettings.precision)
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default=FitSettings.precision, help="of all training"
+    )
     parser.add_argument("--source", default=None, help="a pair of your own: folder of labelled images, or a spec")
     parser.add_argument("--target", default=None, help="a pair of your own: folder of target images")
     parser.add_argument("--test", default=None, help="a pair of your own: folder of labelled target images")
@@ -309,21 +313,29 @@ def _run(jobs: Sequence[Job], processes: int) -> Iterator[Row]:
         with context.Manager() as manager, ProcessPoolExecutor(processes, context, _one_thread) as pool:
             rows = manager.Queue()
             futures = [pool.submit(_run_into, job, rows) for job in jobs]
-            for _ in range(count):
-                while True:
-                    for done in futures:
-                        if done.done() and done.exception():
-                            raise done.exception()  # type: ignore[misc]
-                    try:
-                        row = rows.get(timeout=5.0)
-                        break
-                    except Exception as error:  # queue.Empty comes through the manager
-                        if type(error).__name__ != "Empty":
-                            raise
+            for row in _as_they_come(rows, futures):
                 yield row
                 bar.update()
-            for done in as_completed(futures):
-                done.result()
+
+
+def _as_they_come(rows: Any, futures: Sequence[Future[None]]) -> Iterator[Row]:
+    """Gives rows until every job is through: a condition that lacks a package gives none.
+
+    Raises:
+        Exception: whatever a job raised; jobs that have not begun are not begun.
+    """
+    while True:
+        through = all(future.done() for future in futures)  # asked before the queue, which may fill in between
+        for future in futures:
+            if future.done() and future.exception() is not None:
+                for other in futures:
+                    other.cancel()
+                future.result()
+        try:
+            yield rows.get(timeout=0.0 if through else POLL_SECONDS)
+        except queue.Empty:
+            if through:
+                return
 
 
 def _one_thread() -> None:
@@ -383,20 +395,30 @@ def _checkpoint(
     """Gives the checkpoint of a translator, trained now or before; half-way runs go on."""
     folder = runs / (f"{method}-semantic{weight:g}" if weight > 0.0 else method)
     if not (folder / "checkpoint" / "checkpoint.json").exists():
-        device = job.places.device
-        steps = job.plan.translator_steps
         munitaug.train(
             source,
             target,
             folder,
             method=method,
             preset=job.plan.translator_preset,
-            training=munitaug.TrainConfig(max_steps=steps, seed=job.seed, device=device, sample_every_steps=0),
+            training=_training(job),
             semantic=munitaug.SemanticOptions(weight, job.plan.settings),
             resume=(folder / "config.json").exists(),
             progress=False,
         )
     return folder / "checkpoint"
+
+
+def _training(job: Job) -> munitaug.TrainConfig:
+    precision = job.plan.settings.precision
+    return munitaug.TrainConfig(
+        max_steps=job.plan.translator_steps,
+        seed=job.seed,
+        device=job.places.device,
+        precision=precision,
+        channels_last=precision == "bfloat16",
+        sample_every_steps=0,
+    )
 
 
 def _scored(snapshots: Snapshots, cell: Cell, data: PairData, test: TestSet) -> list[Row]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import queue
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from benchmarks.conditions.base import Cell
 from benchmarks.digits import Job, Places, Plan, Snapshots, TestSet, Unlabelled, missing_jobs, run_job
 from benchmarks.pairs import PAIRS, PairData, PairMissingError
 from benchmarks.rows import unpack_correct
-from munitaug.adaptation import FitSettings, SmallClassifier
+from munitaug.adaptation import FitSettings, SmallClassifier, make_task
 from munitaug.data.domain import ArrayDomain
 from munitaug.types import UNLABELLED
 from tests.runs import toy_images
@@ -142,7 +144,7 @@ def test_a_start_is_trained_once(tmp_path: Path) -> None:
         calls.append(1)
         return cell.new_classifier().eval()
 
-    task = digits.make_task(domain("source", 6, 0), Unlabelled(domain("target", 6, 1)))
+    task = make_task(domain("source", 6, 0), Unlabelled(domain("target", 6, 1)))
     refuse: Any = None
     cell = Cell("toy", task, None, PLAN.settings, 0, tmp_path, refuse, refuse, refuse)
     first, again = cell.once("start", train), cell.once("start", train)
@@ -172,6 +174,27 @@ def test_a_missing_package_leaves_its_condition_out(
     assert list(rows(pair(), ("dann", "classic"))) == ["classic"]
     out = capsys.readouterr()
     assert "toy, dann: left out" in out.out + out.err
+
+
+def test_rows_come_until_all_jobs_are_through_however_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "POLL_SECONDS", 0.01)
+    rows: queue.Queue[dict[str, Any]] = queue.Queue()
+    jobs: list[Future[None]] = [Future(), Future()]
+    rows.put({"seed": 0})
+    coming = digits._as_they_come(rows, jobs)
+    assert next(coming) == {"seed": 0}
+    jobs[0].set_result(None)
+    rows.put({"seed": 1})
+    jobs[1].set_result(None)
+    assert list(coming) == [{"seed": 1}]
+
+
+def test_what_a_job_raises_ends_the_run() -> None:
+    failed, waiting = Future[None](), Future[None]()
+    failed.set_exception(ValueError("no memory"))
+    with pytest.raises(ValueError, match="no memory"):
+        list(digits._as_they_come(queue.Queue(), [failed, waiting]))
+    assert waiting.cancelled()
 
 
 def test_usual_conditions_and_the_names_of_the_issue_are_there() -> None:
