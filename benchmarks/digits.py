@@ -74,7 +74,7 @@ class Plan:
     """
 
     settings: FitSettings = FitSettings()
-    translator_steps: int = 1500
+    translator_steps: int = 1000
     translator_preset: str = "small"
     protocol: str = "full"
 

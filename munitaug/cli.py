@@ -358,7 +358,7 @@ def _add_adapt(parser: ArgumentParser) -> None:
     add("--out", type=str, required=True, help="run folder to make")
     add("--method", type=str, default="munit", help=f"of the translator: one of {', '.join(munitaug.METHODS)}")
     add("--preset", type=str, default="small", help="configuration of the method: paper, modern or small")
-    add("--training", type=munitaug.TrainConfig, default=munitaug.TrainConfig(max_steps=1500))
+    add("--training", type=munitaug.TrainConfig, default=munitaug.TrainConfig(max_steps=1000))
     add("--semantic-weight", type=float, default=1.0, help="of the label term in the translator's training; 0 for none")
     add("--fit", type=munitaug.FitSettings, default=munitaug.FitSettings())
     add("--resume", action="store_true", help="continue the run in --out")

@@ -68,7 +68,7 @@ def adapt(
     test: str | ImageDomain | None = None,
     method: str = "munit",
     preset: str = "small",
-    training: TrainConfig = TrainConfig(max_steps=1500),
+    training: TrainConfig = TrainConfig(max_steps=1000),
     semantic_weight: float = 1.0,
     fit: FitSettings = FitSettings(),
     data: DataOptions = DataOptions(),
