@@ -48,6 +48,8 @@ FAINTEST = 0.35
 SCORED_PAIRS = 500
 ROWS = 6
 """Of the sheet."""
+ENLARGED = 3
+"""Pixels of the sheet per pixel of an image."""
 COLUMNS = (
     ("geometry_shape", "geometry path: shape %", ".0f"),
     ("geometry_ink", "ink %", ".0f"),
@@ -176,7 +178,8 @@ def main() -> None:
     for name in METHODS:
         translator = munitaug.shared_translator(_train(name, 0, source, target, options))
         tiles = sheet(paths_of(name, translator), translator, source_test, target_test)
-        save_image(tiles, out.with_name(f"{out.stem}-{name}.png"), nrow=len(tiles) // ROWS, padding=2)
+        larger = F.interpolate(tiles, scale_factor=ENLARGED, mode="nearest")
+        save_image(larger, out.with_name(f"{out.stem}-{name}.png"), nrow=len(tiles) // ROWS, padding=4)
     print(render_columns([row for row in finished if row["steps"] == options.steps], list(METHODS), COLUMNS))
 
 
@@ -243,13 +246,13 @@ def measured(
 def sheet(
     paths: Paths, translator: munitaug.Translator, source: munitaug.ImageDomain, target: munitaug.ImageDomain
 ) -> Tensor:
-    """Gives images in [0, 1]: six rows of two source images with seven steps through geometry, four of appearance."""
+    """Gives images in [0, 1]: six rows of two source images with seven steps through geometry, then four of appearance."""
     images, rows = _images(source, 2 * ROWS), []
     faint, strong = _codes(translator, target)
     for first, second, low, high in zip(images[0::2], images[1::2], faint, strong, strict=False):
         steps = torch.linspace(0.0, 1.0, 7).tolist()
         a, b, low, high = first[None], second[None], low[None], high[None]
-        moved = [paths.images(paths.between(a, b, share), low) for share in steps]
+        moved = [paths.images(paths.between(a, b, share), high) for share in steps]
         inked = [paths.images(paths.between(a, b, 0.0), torch.lerp(low, high, share)) for share in steps[::2]]
         rows.append(torch.cat([a, *moved, b, *inked]))
     return ((torch.cat(rows) + 1.0) / 2.0).clamp(0.0, 1.0)
