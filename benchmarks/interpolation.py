@@ -246,7 +246,7 @@ def measured(
 def sheet(
     paths: Paths, translator: munitaug.Translator, source: munitaug.ImageDomain, target: munitaug.ImageDomain
 ) -> Tensor:
-    """Gives images in [0, 1]: six rows of two source images with seven steps through geometry, then four of appearance."""
+    """Gives images in [0, 1]: six rows: two source images, seven steps through geometry, four of appearance."""
     images, rows = _images(source, 2 * ROWS), []
     faint, strong = _codes(translator, target)
     for first, second, low, high in zip(images[0::2], images[1::2], faint, strong, strict=False):
