@@ -76,13 +76,15 @@ def test_help_says_what_every_option_is_and_its_default(command: str) -> None:
         ("train", munitaug.TrainConfig, "--training."),
         ("train", munitaug.SemanticOptions, "--semantic."),
         ("evaluate", munitaug.FitSettings, "--fit."),
+        ("adapt", munitaug.FitSettings, "--fit."),
         ("demo", munitaug.DemoSettings, "--settings."),
     ],
 )
 def test_help_gives_every_field_of_the_settings(command: str, kind: type, prefix: str) -> None:
     options = described_options(help_of(command))
     for name, default in settings(kind, prefix).items():
-        assert f"default: {default})" in options[name], options[name]
+        shown = "null" if default is None else default
+        assert f"default: {shown})" in options[name], options[name]
 
 
 def test_version_is_printed() -> None:

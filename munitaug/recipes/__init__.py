@@ -3,9 +3,9 @@
 Floor 6: imports floors 1-5.
 """
 
-from munitaug.recipes.adapt import Adapted, adapt, load_classifier
+from munitaug.recipes.adapt import Adapted, adapt
 from munitaug.recipes.class_bank import class_bank
-from munitaug.recipes.classifier import train_classifier
+from munitaug.recipes.classifier import load_classifier, train_classifier
 from munitaug.recipes.convert import convert
 from munitaug.recipes.demo import DemoSettings, demo
 from munitaug.recipes.evaluate import draw_accuracies, evaluate

@@ -6,13 +6,11 @@ Floor 6: imports floors 1-5.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from munitaug._version import __version__
@@ -30,15 +28,14 @@ from munitaug.adaptation import (
 from munitaug.adaptation import adapt as adapt_classifier
 from munitaug.checkpoint import load_method, shared_translator
 from munitaug.data.domain import ImageDomain
-from munitaug.files import replacing
 from munitaug.methods import METHODS
+from munitaug.recipes.classifier import CLASSIFIER_FILE, load_classifier, save_classifier
 from munitaug.recipes.evaluate import check_classes
 from munitaug.recipes.options import DataOptions, Json, start_run
 from munitaug.recipes.train import SemanticOptions, train
 from munitaug.training import TrainConfig, resolve_device
-from munitaug.types import CheckpointError, Interrupted
+from munitaug.types import Interrupted
 
-CLASSIFIER_FILE = "classifier.safetensors"
 STYLED_FILE = "styled.safetensors"
 LOG_EVERY = 50
 
@@ -132,47 +129,12 @@ def adapt(
     )
     with _interruptible(folder):
         classifier = _adapted(task.to(resolve_device(training.device)), folder, training.seed, fit, progress)
-    describe = {
-        "classifier": fit.classifier,
-        "channels": task.channels,
-        "classes": task.classes,
-        "class_names": list(domain_a.class_names),
-        "size": list(task.source_images.shape[2:]),
-        "munitaug": __version__,
-    }
-    _save(folder / CLASSIFIER_FILE, classifier, describe)
+    _save(folder / CLASSIFIER_FILE, classifier, fit, task, domain_a.class_names)
     accuracy = None
     if scorer is not None:
         accuracy = round(scorer.accuracy_percent(classifier), 3)
         save_rows(folder / "results.json", [Row(condition="adapt", seed=training.seed, accuracy=accuracy)])
     return Adapted(folder / CLASSIFIER_FILE, translator / "checkpoint", folder / "log.jsonl", accuracy)
-
-
-def load_classifier(path: str | Path) -> nn.Module:
-    """Gives the classifier that :func:`adapt` wrote, on the CPU in evaluation mode.
-
-    Args:
-        path: the file, or the run folder it lies in.
-
-    Returns:
-        N x C x H x W in [-1, 1] -> N x classes logits.
-
-    Raises:
-        CheckpointError: there is no such file, or it holds no classifier.
-    """
-    file = Path(path) / CLASSIFIER_FILE if Path(path).is_dir() else Path(path)
-    if not file.is_file():
-        raise CheckpointError(f"{file} is missing; expected the classifier that munitaug adapt writes")
-    try:
-        with safe_open(file, "pt") as opened:
-            facts: Json = json.loads((opened.metadata() or {})["munitaug-classifier"])
-        model = build_classifier(facts["classifier"], facts["channels"], facts["classes"], 0)
-        model.load_state_dict(load_file(file))
-    except ImportError:
-        raise
-    except Exception as error:  # safetensors has an error class of its own, and no base but Exception
-        raise CheckpointError(f"{file} holds no classifier of munitaug adapt ({error})") from error
-    return model.eval()
 
 
 def _check_settings(method: str, preset: str, task: Task, fit: FitSettings) -> None:
@@ -221,12 +183,10 @@ def _adapted(task: Task, folder: Path, seed: int, fit: FitSettings, progress: bo
     styled = folder / STYLED_FILE
     with _Log(folder / "log.jsonl") as log:
         if styled.exists():
-            start = build_classifier(fit.classifier, task.channels, task.classes, 0)
-            start.load_state_dict(load_file(styled))
-            start.to(device)
+            start = load_classifier(styled).to(device)
         else:
             start = fit_styled(task, translator, fit, seed, "styled training" if progress else "", log.stage("styled"))
-            _save(styled, start, {})
+            _save(styled, start, fit, task)
         return adapt_classifier(
             task,
             translator,
@@ -237,6 +197,10 @@ def _adapted(task: Task, folder: Path, seed: int, fit: FitSettings, progress: bo
             progress=progress,
             on_update=log,
         )
+
+
+def _save(path: Path, model: nn.Module, fit: FitSettings, task: Task, class_names: Sequence[str] = ()) -> None:
+    save_classifier(path, model, fit.classifier, task.channels, task.classes, class_names)
 
 
 class _Log:
@@ -276,9 +240,3 @@ def _interruptible(folder: Path) -> Iterator[None]:
             f"stopped while the classifier was trained; the translator is in {folder / 'translator'}: run the same "
             "command with --resume to continue"
         ) from None
-
-
-def _save(path: Path, classifier: nn.Module, facts: Json) -> None:
-    weights = {name: value.detach().cpu().contiguous() for name, value in classifier.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(weights, temporary, {"munitaug-classifier": json.dumps(facts)})

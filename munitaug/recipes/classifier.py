@@ -1,15 +1,30 @@
-"""Train one classifier on one labelled domain, with classic augmentation.
+"""Train one classifier on one labelled domain, with classic augmentation; keep classifiers in files and read them.
 
 Floor 6: imports floors 1-5.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from munitaug._version import __version__
 from munitaug.adaptation import ClassicAugmentation, FitSettings, build_classifier, fit, make_task, source_batches
 from munitaug.data.domain import ImageDomain
+from munitaug.files import replacing
+from munitaug.images import uint8_to_model
 from munitaug.random import seed_of
+from munitaug.recipes.options import Json
+from munitaug.types import CheckpointError
+
+CLASSIFIER_FILE = "classifier.safetensors"
+FACTS_KEY = "munitaug-classifier"
 
 
 def train_classifier(
@@ -35,3 +50,80 @@ def train_classifier(
     classifier = build_classifier(settings.classifier, task.channels, task.classes, own_seed)
     batches = source_batches(task, settings, own_seed, ClassicAugmentation())
     return fit(classifier, batches, settings, f"classifier of {domain.name}" if progress else "")
+
+
+def save_classifier(
+    path: Path, classifier: nn.Module, name: str, channels: int, classes: int, class_names: Sequence[str] = ()
+) -> None:
+    """Writes a classifier that :func:`load_classifier` reads, atomically.
+
+    Args:
+        path: of the file.
+        classifier: made by ``build_classifier(name, channels, classes, ...)``.
+        name: "lenet" or a timm model name.
+        channels: image channels.
+        classes: outputs.
+        class_names: names of the classes, for those who read the file.
+    """
+    facts = {
+        "classifier": name,
+        "channels": channels,
+        "classes": classes,
+        "class_names": list(class_names),
+        "munitaug": __version__,
+    }
+    weights = {key: value.detach().cpu().contiguous() for key, value in classifier.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(weights, temporary, {FACTS_KEY: json.dumps(facts)})
+
+
+def load_classifier(path: str | Path) -> nn.Module:
+    """Gives a classifier that :func:`munitaug.adapt` wrote, on the CPU in evaluation mode.
+
+    Args:
+        path: the file, or the run folder it lies in.
+
+    Returns:
+        N x C x H x W in [-1, 1] -> N x classes logits.
+
+    Raises:
+        CheckpointError: there is no such file, or it holds no classifier.
+    """
+    file = Path(path) / CLASSIFIER_FILE if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise CheckpointError(f"{file} is missing; expected the classifier that munitaug adapt writes")
+    try:
+        with safe_open(file, "pt") as opened:
+            facts: Json = json.loads((opened.metadata() or {})[FACTS_KEY])
+        model = build_classifier(facts["classifier"], facts["channels"], facts["classes"], 0)
+        model.load_state_dict(load_file(file))
+    except ImportError:
+        raise
+    except Exception as error:  # safetensors has an error class of its own, and no base but Exception
+        raise CheckpointError(f"{file} holds no classifier of munitaug adapt ({error})") from error
+    return model.eval()
+
+
+@torch.no_grad()
+def check_classifier(classifier: nn.Module, domain: ImageDomain, classes: int, name: str) -> None:
+    """Checks that a classifier takes a domain's images and gives as many classes.
+
+    Args:
+        classifier: in evaluation mode, on the CPU.
+        domain: whose first image is tried.
+        classes: wanted.
+        name: of the classifier, for the message.
+
+    Raises:
+        ValueError: it does not.
+    """
+    image = uint8_to_model(domain.images([0]))
+    try:
+        found = classifier(image).shape[1]
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name} does not take images of {domain.name}, {image.shape[1]} channels of {image.shape[3]} x "
+            f"{image.shape[2]} px; give the classifier of the same images"
+        ) from error
+    if found != classes:
+        raise ValueError(f"{name} knows {found} classes, but {domain.name} has {classes}")

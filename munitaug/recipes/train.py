@@ -25,7 +25,7 @@ from munitaug.method import Method, MethodConfig
 from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticConsistency
 from munitaug.networks.vgg import load_vgg_features
 from munitaug.random import random_permutation
-from munitaug.recipes.classifier import train_classifier
+from munitaug.recipes.classifier import check_classifier, load_classifier, train_classifier
 from munitaug.recipes.options import DataOptions, start_run
 from munitaug.stopping import stop_on_signals
 from munitaug.training import TrainConfig, Trainer
@@ -43,6 +43,8 @@ class SemanticOptions:
     Args:
         weight: of the label term; 0 leaves it out. Needs a labelled source.
         fit: how the classifier is trained, on the source alone with classic augmentation.
+        classifier: file or run folder of ``munitaug adapt`` whose classifier is asked instead; one that knows the
+            target keeps labels better than one of the source.
 
     Raises:
         ValueError: weight is negative.
@@ -50,6 +52,7 @@ class SemanticOptions:
 
     weight: float = 0.0
     fit: FitSettings = FitSettings()
+    classifier: str | None = None
 
     def __post_init__(self) -> None:
         if not self.weight >= 0.0:
@@ -228,7 +231,7 @@ def _check_source(source: ImageDomain, settings: MethodConfig, semantic: Semanti
 
     Raises:
         LabelMissingError: the semantic term has no labels.
-        ValueError: other channels than configured, or an unknown classifier.
+        ValueError: other channels than configured, or an unknown or unsuitable classifier.
     """
     if settings.channels != source.channels:
         raise ValueError(
@@ -236,7 +239,11 @@ def _check_source(source: ImageDomain, settings: MethodConfig, semantic: Semanti
             "give one count for both, for example --channels 3"
         )
     if semantic.weight > 0.0:
-        _new_classifier(source, semantic, seed=0)
+        classes = int(source.require_labels().max()) + 1
+        if semantic.classifier is None:
+            build_classifier(semantic.fit.classifier, source.channels, classes, 0)
+        else:
+            check_classifier(load_classifier(semantic.classifier), source, classes, semantic.classifier)
 
 
 def _new_classifier(source: ImageDomain, semantic: SemanticOptions, seed: int) -> nn.Module:
@@ -248,6 +255,8 @@ def _semantic_classifier(
     source: ImageDomain, semantic: SemanticOptions, seed: int, folder: Path, progress: bool
 ) -> nn.Module:
     """Gives the frozen source classifier; trained once, then kept in the run folder for a resumed run."""
+    if semantic.classifier is not None:
+        return load_classifier(semantic.classifier)
     path = folder / "classifier.safetensors"
     if path.exists():
         classifier = _new_classifier(source, semantic, seed)

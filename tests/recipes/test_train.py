@@ -13,10 +13,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from munitaug.adaptation import FitSettings
+from munitaug.adaptation import FitSettings, SmallClassifier
 from munitaug.checkpoint import load_method
 from munitaug.data.domain import ArrayDomain
 from munitaug.recipes import SemanticOptions, train
+from munitaug.recipes.classifier import save_classifier
 from munitaug.types import CheckpointError, DomainError, LabelMissingError
 from tests.runs import TINY_FIT, TINY_GREY, TINY_TRAINING, toy_domain
 
@@ -217,3 +218,34 @@ def test_crops_of_larger_images_train_and_fill_the_style_bank(tmp_path: Path) ->
     centre = images[:, :, 4:20, 2:18].float() / 127.5 - 1.0
     codes = method.translator("a", "b").encode_style(centre).detach()
     assert float(torch.cdist(method.style_banks["b"], codes).amin(dim=1).max()) < 1e-4
+
+
+def test_a_classifier_of_a_file_is_asked_in_place_of_a_new_one(tmp_path: Path) -> None:
+    """Another classifier, other translations; none is trained or kept in the run folder."""
+    files = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        files.append(tmp_path / f"{seed}.safetensors")
+        save_classifier(files[-1], SmallClassifier(1, 3), "lenet", 1, 3)
+    given = [SemanticOptions(5.0, TINY_FIT, str(file)) for file in files]
+    for name, semantic in zip(("first", "second"), given, strict=True):
+        run(tmp_path / name, semantic=semantic)
+        assert not (tmp_path / name / "classifier.safetensors").exists()
+    run(tmp_path / "again", semantic=given[0])
+    assert_equal(weights_of(tmp_path / "first"), weights_of(tmp_path / "again"))
+    first, second = (weights_of(tmp_path / name) for name in ("first", "second"))
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("channels", "classes", "message"),
+    [(3, 3, "does not take images of source, 1 channels of 16 x 16 px"), (1, 7, "knows 7 classes, but source has 3")],
+)
+def test_a_classifier_that_does_not_suit_is_refused(channels: int, classes: int, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "other.safetensors"
+    save_classifier(file, SmallClassifier(channels, classes), "lenet", channels, classes)
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "run", semantic=SemanticOptions(1.0, TINY_FIT, str(file)))
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(CheckpointError, match="is missing"):
+        run(tmp_path / "run", semantic=SemanticOptions(1.0, TINY_FIT, str(tmp_path / "none.safetensors")))
