@@ -211,7 +211,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--self-steps", type=int, default=FitSettings.self_steps, help="of self-training")
     parser.add_argument("--translator-steps", type=int, default=Plan.translator_steps)
     parser.add_argument("--restyle-weight", type=float, default=FitSettings.restyle_weight, help="in adapt")
-    parser.add_argument("--self-label-weight", type=float, default=FitSettings.self_label_weight, help="in adapt")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default=FitSettings.precision, help="of all training"
     )
@@ -244,7 +243,6 @@ def _plan(options: argparse.Namespace) -> Plan:
         steps=options.steps,
         self_steps=options.self_steps,
         restyle_weight=options.restyle_weight,
-        self_label_weight=options.self_label_weight,
         precision=options.precision,
     )
     return Plan(settings, options.translator_steps, protocol=options.protocol)
@@ -379,9 +377,10 @@ def _cell(job: Job, data: PairData, unlabelled: munitaug.ImageDomain) -> Cell:
         checkpoint = _checkpoint(job, data.source, unlabelled, folder, method, weight)
         return munitaug.shared_translator(checkpoint).to(device)
 
-    def restyler_of(method: str, weight: float) -> munitaug.Translator:
+    def restyler_of(method: str, weight: float) -> munitaug.Translator | None:
         core = munitaug.load(_checkpoint(job, data.source, unlabelled, folder, method, weight)).core
-        return core.restyler(core.directions[0][1]).eval().requires_grad_(False).to(device)
+        restyler = core.restyler(core.directions[0][1])
+        return None if restyler is None else restyler.eval().requires_grad_(False).to(device)
 
     labelled = data.target.labels is not None and bool((data.target.labels >= 0).all())
     task = make_task(data.source, unlabelled).to(device)

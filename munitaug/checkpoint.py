@@ -202,6 +202,13 @@ def frozen_translator(method: Method, direction: str) -> Translator:
     return core.translator(source, target).eval().requires_grad_(False)
 
 
+def frozen_restyler(method: Method) -> Translator | None:
+    """Gives what restyles images of the domain that a method translates into first, frozen; None if it cannot."""
+    core = method.core
+    restyler = core.restyler(core.directions[0][1])
+    return None if restyler is None else restyler.eval().requires_grad_(False)
+
+
 def _read_weights(folder: Path, index: dict[str, Json]) -> dict[str, Tensor]:
     facts = index["weights"]
     path = folder / Path(str(facts["file"])).name

@@ -129,16 +129,13 @@ class Method(nn.Module, ABC):
             ValueError: the method does not translate in this direction.
         """
 
-    def restyler(self, domain: DomainKey) -> Translator:
+    def restyler(self, domain: DomainKey) -> Translator | None:
         """Gives a translator from a domain to itself: the same content in other styles; it shares the weights.
 
-        Raises:
-            ValueError: the method does not take images apart into content and style.
+        None of a method that does not take images apart into content and style.
         """
         del domain
-        raise ValueError(
-            f"{self.name} cannot give an image of a domain in other styles of it; munit, dritpp and multidomain can"
-        )
+        return None
 
     def hidden_networks(self) -> tuple[nn.Module | None, ...]:
         """Gives frozen networks that losses ask, held in a tuple so that they are neither trained nor saved."""

@@ -35,8 +35,8 @@ class Cell:
         settings: of the classifier and its training, equal for all conditions.
         seed: decides everything that is drawn.
         folder: of this pair, seed and settings, for what several conditions use.
-        restyler_of: gives the translator target -> target of a method that has one, trained the same.
         translator_of: trains a translator or reads it from the folder.
+        restyler_of: gives the translator target -> target of the same method; None of a method that has none.
         on_snapshot: to be called by conditions that train long; never changes the training.
     """
 
@@ -47,7 +47,7 @@ class Cell:
     seed: int
     folder: Path
     translator_of: TrainTranslator
-    restyler_of: TrainTranslator
+    restyler_of: Callable[[str, float], munitaug.Translator | None]
     on_snapshot: OnSnapshot
 
     def new_classifier(self) -> nn.Module:

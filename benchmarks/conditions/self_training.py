@@ -1,6 +1,7 @@
 """Self-training on the unlabelled target: its parts alone, in turn and joined; and, which is ours, after translation.
 
-"self-training" and "adapt" are the same training from two starts: the difference between them is translation's share.
+"self-training" and "adapt" are the same training from the same start, without and with restyled views: the difference
+between them is translation's share.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from munitaug.adaptation import (
     FitSettings,
     OnUpdate,
     adapt,
-    fit_styled,
+    fit_labelled,
     self_train,
     source_batches,
 )
@@ -34,12 +35,12 @@ def information_alone(cell: Cell) -> nn.Module:
 
 def consistency_alone(cell: Cell) -> nn.Module:
     """Trains "classic" further by agreement of views alone, beside labelled source images (FixMatch-style)."""
-    return _continued(cell, classic(cell), _holding(cell), "consistency", 0.0, _source(cell))
+    return _continued(cell, classic(cell), cell.settings, "consistency", 0.0, _source(cell))
 
 
 def in_turn(cell: Cell) -> nn.Module:
     """Trains "classic" further by agreement of views, then by information maximisation."""
-    first = _continued(cell, classic(cell), _holding(cell), "consistency", 0.0, _source(cell))
+    first = consistency_alone(cell)
     return _continued(cell, first, replace(cell.settings, consistency_weight=0.0), "information")
 
 
@@ -49,22 +50,23 @@ def self_training(cell: Cell) -> nn.Module:
 
 
 def adapted(method: str) -> ConditionFunction:
-    """Gives the condition that trains a classifier on a method's translations, then as "self-training" does.
+    """Gives the condition that trains "classic" as "self-training" does, with views restyled by a method.
+
+    A method that cannot restyle starts from a classifier of its translations instead.
 
     Args:
         method: a name of METHODS, trained with semantic consistency.
     """
 
     def condition(cell: Cell) -> nn.Module:
-        start = styled(method, SEMANTIC_WEIGHT)(cell)
+        restyler = cell.restyler_of(method, SEMANTIC_WEIGHT) if cell.settings.restyle_weight > 0.0 else None
+        start = styled(method, SEMANTIC_WEIGHT)(cell) if restyler is None else classic(cell)
         cell.on_snapshot("start", 0, start)
-        wanted = cell.settings.restyle_weight > 0.0
         note = _noted(cell, "self-training", cell.settings.self_steps)
         return adapt(
             cell.task,
-            cell.translator_of(method, SEMANTIC_WEIGHT),
             cell.settings,
-            restyler=cell.restyler_of(method, SEMANTIC_WEIGHT) if wanted else None,
+            restyler=restyler,
             seed=cell.seed,
             start=start,
             on_update=lambda stage, step, loss, classifier: note(step, loss, classifier),
@@ -74,14 +76,11 @@ def adapted(method: str) -> ConditionFunction:
 
 
 def styled(method: str, weight: float) -> ConditionFunction:
-    """Gives plain styled training: source images and fresh translations of them, both with classic augmentation.
-
-    "adapt" starts from it, so its classifier is kept.
-    """
+    """Gives plain styled training: source images and fresh translations of them, both with classic augmentation."""
 
     def train(cell: Cell) -> nn.Module:
         note = _noted(cell, "styled", cell.settings.steps)
-        return fit_styled(cell.task, cell.translator_of(method, weight), cell.settings, cell.seed, on_update=note)
+        return fit_labelled(cell.task, cell.settings, cell.seed, cell.translator_of(method, weight), on_update=note)
 
     return lambda cell: cell.once(f"{method}-{weight:g}", train)
 
@@ -104,10 +103,6 @@ def _continued(
         information_weight=information_weight,
         on_update=_noted(cell, stage, settings.self_steps),
     )
-
-
-def _holding(cell: Cell) -> FitSettings:
-    return replace(cell.settings, self_label_weight=1.0)
 
 
 def _source(cell: Cell) -> BatchOf:

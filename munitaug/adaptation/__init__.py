@@ -6,7 +6,7 @@ from munitaug.adaptation.conditions import CONDITIONS, Bench, Condition
 from munitaug.adaptation.evaluation import check_conditions, evaluate_conditions, load_rows, save_rows
 from munitaug.adaptation.fit import BatchOf, FitSettings, OnUpdate, fit, source_batches, styled_batches
 from munitaug.adaptation.self_training import estimate_norms, restyled_by, self_train
-from munitaug.adaptation.stages import OnStage, adapt, fit_styled
+from munitaug.adaptation.stages import OnStage, adapt, fit_labelled
 from munitaug.adaptation.statistics import Row, Summary, render_table, summarise
 from munitaug.adaptation.task import Scorer, Task, make_oracle_task, make_task, predict
 from munitaug.adaptation.validators import (
@@ -42,7 +42,7 @@ __all__ = [
     "estimate_norms",
     "evaluate_conditions",
     "fit",
-    "fit_styled",
+    "fit_labelled",
     "load_rows",
     "make_oracle_task",
     "make_task",

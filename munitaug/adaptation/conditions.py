@@ -1,7 +1,6 @@
 """The conditions of a table: what each classifier is trained on; all else is equal.
 
-Conditions come in chains, because self-training starts from a classifier that another condition has made:
-"self-training" goes on from "classic", "adapt" from "munit".
+"self-training" starts from the classifier that "classic" has made, so these two come as a chain.
 
 Floor 4: imports floors 1-3.
 """
@@ -19,6 +18,7 @@ from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import build_classifier
 from munitaug.adaptation.fit import BatchOf, FitSettings, fit, source_batches, styled_batches
 from munitaug.adaptation.self_training import self_train
+from munitaug.adaptation.stages import adapt
 from munitaug.adaptation.task import Task
 from munitaug.random import seed_of
 from munitaug.translator import Translator
@@ -29,12 +29,13 @@ CONDITIONS: tuple[Condition, ...] = ("source", "classic", "munit", "self-trainin
 
 source: source images as they are. classic: with classic augmentation. munit: source images and as many
 translations under fresh styles, both with classic augmentation. self-training: "classic", then self-training
-on the unlabelled target. oracle: the target's training images with their labels. adapt: "munit", then
-self-training (with labels of fresh translations beside it, if the settings give them a weight).
+on the unlabelled target. oracle: the target's training images with their labels. adapt: the same with target images
+restyled by the translator among the views; of a translator that cannot restyle, "munit" and then self-training.
 """
 
 CHAINS: tuple[tuple[Condition, ...], ...] = (
-    ("munit", "adapt"),
+    ("adapt",),
+    ("munit",),
     ("classic", "self-training"),
     ("source",),
     ("oracle",),
@@ -51,12 +52,14 @@ class Bench:
         oracle_task: the target's labelled training images for "oracle", or None.
         translator: a -> b, on the CPU or wherever it shall run; needed by "munit" and "adapt".
         settings: equal for all conditions.
+        restyler: b -> b by the same networks, for "adapt"; None of a method that cannot restyle.
     """
 
     task: Task
     oracle_task: Task | None
     translator: Translator | None
     settings: FitSettings
+    restyler: Translator | None = None
 
     def missing_for(self, condition: Condition) -> str:
         """Gives what is missing to run a condition, in words; empty when nothing is."""
@@ -80,6 +83,9 @@ def run_chain(
         seed: decides initial weights and every batch.
         progress: show progress bars.
     """
+    if chain == ("adapt",):
+        yield "adapt", _adapted(bench, seed, progress)
+        return
     settings, task = bench.settings, bench.oracle_task if chain[0] == "oracle" else bench.task
     assert task is not None
     model = build_classifier(settings.classifier, task.channels, bench.task.classes, seed_of(seed, "classifier"))
@@ -90,18 +96,24 @@ def run_chain(
             if condition == chain[0]:
                 fit(model, _first_batches(bench, task, condition, seed), settings, bar)
             else:
-                own_seed = seed_of(seed, condition)
-                tied = _styled(bench, own_seed, with_source=False) if condition == "adapt" else None
-                self_train(model, task, settings, seed, labelled=tied, progress=bar)
+                self_train(model, task, settings, seed, progress=bar)
         yield condition, model
 
 
 def _first_batches(bench: Bench, task: Task, condition: Condition, seed: int) -> BatchOf:
     if condition == "munit":
-        return _styled(bench, seed, with_source=True)
+        assert bench.translator is not None
+        return styled_batches(task, bench.settings, seed, ClassicAugmentation(), bench.translator)
     return source_batches(task, bench.settings, seed, None if condition == "source" else ClassicAugmentation())
 
 
-def _styled(bench: Bench, seed: int, with_source: bool) -> BatchOf:
-    assert bench.translator is not None
-    return styled_batches(bench.task, bench.settings, seed, ClassicAugmentation(), bench.translator, with_source)
+def _adapted(bench: Bench, seed: int, progress: bool) -> nn.Module:
+    restyles = bench.restyler is not None and bench.settings.restyle_weight > 0.0
+    return adapt(
+        bench.task,
+        bench.settings,
+        restyler=bench.restyler if restyles else None,
+        translator=None if restyles else bench.translator,
+        seed=seed,
+        progress=progress,
+    )

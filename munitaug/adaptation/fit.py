@@ -37,10 +37,9 @@ class FitSettings:
         batch_size: images per update and kind (source, styled); of the target there are twice as many.
         lr: peak learning rate of the one-cycle schedule of supervised training.
         self_lr: peak learning rate of self-training.
-        self_label_weight: of the cross-entropy on styled images during the self-training of "adapt"; 0 leaves
-            it out, because where translations bend labels it holds the classifier back (docs/results.md).
         consistency_weight: of the agreement between views of a target image in self-training; 0 leaves it out.
-        restyle_weight: of the same agreement with views restyled by the translator, in the self-training of "adapt".
+        restyle_weight: of the same agreement with views restyled by the translator, in "adapt"; with 0, or a
+            translator that cannot restyle, "adapt" starts from styled training instead.
         threshold: a view's label counts only from this chance on, 0 to 1.
         weight_decay: decoupled weight decay (AdamW).
         precision: "float32", or "bfloat16" for convolutions and products in bfloat16 with float32 weights, norms and
@@ -52,13 +51,12 @@ class FitSettings:
 
     classifier: str = SMALL
     steps: int = 1200
-    self_steps: int = 1000
+    self_steps: int = 600
     batch_size: int = 64
     lr: float = 2e-3
     self_lr: float = 5e-4
-    self_label_weight: float = 0.0
     consistency_weight: float = 1.0
-    restyle_weight: float = 0.0
+    restyle_weight: float = 1.0
     threshold: float = 0.9
     weight_decay: float = 1e-2
     precision: Precision = "float32"
@@ -70,7 +68,7 @@ class FitSettings:
         for name in ("lr", "self_lr"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        for name in ("self_label_weight", "consistency_weight", "restyle_weight"):
+        for name in ("consistency_weight", "restyle_weight"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         if self.precision not in get_args(Precision):

@@ -55,6 +55,7 @@ def self_train(
     seed: int,
     *,
     labelled: BatchOf | None = None,
+    label_weight: float = 1.0,
     restyle: Restyle | None = None,
     information_weight: float = 1.0,
     progress: str = "",
@@ -70,7 +71,8 @@ def self_train(
         task: its target images are used, nothing else.
         settings: steps, learning rate, weights of the terms.
         seed: of batches and augmentation.
-        labelled: step -> images and labels to keep hold of at ``settings.self_label_weight``, or None.
+        labelled: step -> images and labels to keep hold of, or None.
+        label_weight: of their cross-entropy.
         restyle: gives a further view of target images for ``settings.restyle_weight``, or None.
         information_weight: of information maximisation; 0 leaves it out.
         progress: label of the progress bar; empty for none.
@@ -85,11 +87,11 @@ def self_train(
         index = torch.randint(len(task.target_images), (2 * settings.batch_size,), generator=generator)
         images = task.target_images[index]
         loss = _target_loss(classifier, teacher, images, settings, information_weight, restyle, generator)
-        if labelled is not None and settings.self_label_weight > 0.0:
-            styled, labels = labelled(step)
-            with in_precision(settings, styled):
-                logits = classifier(channels_last(styled))
-            loss = loss + settings.self_label_weight * F.cross_entropy(logits.float(), labels)
+        if labelled is not None:
+            known, labels = labelled(step)
+            with in_precision(settings, known):
+                logits = classifier(channels_last(known))
+            loss = loss + label_weight * F.cross_entropy(logits.float(), labels)
         update(loss, optimiser, schedule)
         _follow(teacher, classifier, min(TEACHER_DECAY, (step + 1.0) / (step + 10.0)))
         if on_update is not None:

@@ -21,12 +21,12 @@ from munitaug.adaptation import (
     Scorer,
     Task,
     build_classifier,
-    fit_styled,
+    fit_labelled,
     make_task,
     save_rows,
 )
 from munitaug.adaptation import adapt as adapt_classifier
-from munitaug.checkpoint import load_method, shared_translator
+from munitaug.checkpoint import frozen_restyler, frozen_translator, load_method
 from munitaug.data.domain import ImageDomain
 from munitaug.methods import METHODS
 from munitaug.recipes.classifier import CLASSIFIER_FILE, load_classifier, save_classifier
@@ -36,7 +36,7 @@ from munitaug.recipes.train import SemanticOptions, train
 from munitaug.training import TrainConfig, resolve_device
 from munitaug.types import Interrupted
 
-STYLED_FILE = "styled.safetensors"
+START_FILE = "start.safetensors"
 LOG_EVERY = 50
 
 
@@ -74,9 +74,11 @@ def adapt(
 ) -> Adapted:
     """Trains a classifier for images of the target, with labels of the source alone.
 
-    A translator is trained with semantic consistency; then a classifier on source images and fresh styled variants of
-    them; then it is trained further on the target's images without labels. The run folder gets config.json,
-    translator/, log.jsonl, classifier.safetensors and, with test images, results.json.
+    A translator is trained with semantic consistency, and a classifier on the source images; then the classifier is
+    trained further on the target's images without labels, which the translator shows to it in other styles of the
+    target. A method that cannot restyle (all but munit, dritpp and multidomain) helps earlier: the classifier also
+    learns from fresh translations of the source. The run folder gets config.json, translator/, log.jsonl,
+    start.safetensors, classifier.safetensors and, with test images, results.json.
 
     Args:
         source: labelled images: a spec or a domain.
@@ -141,13 +143,11 @@ def _check_settings(method: str, preset: str, task: Task, fit: FitSettings) -> N
     """Refuses, before there is a run folder, what would fail after the translator is trained.
 
     Raises:
-        ValueError: unknown method, preset or classifier, or restyled views of a method that has none.
+        ValueError: unknown method, preset or classifier.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    core = METHODS[method](METHODS[method].config_class.preset(preset, channels=task.channels))
-    if fit.restyle_weight > 0.0:
-        core.restyler(core.directions[0][1])
+    METHODS[method].config_class.preset(preset, channels=task.channels)
     build_classifier(fit.classifier, task.channels, task.classes, 0)
 
 
@@ -173,23 +173,21 @@ def _facts(
 
 
 def _adapted(task: Task, folder: Path, seed: int, fit: FitSettings, progress: bool) -> nn.Module:
-    """Gives the adapted classifier; after the styled stage its weights are kept, so that a resumed run starts there."""
+    """Gives the adapted classifier; after the first stage its weights are kept, so that a resumed run starts there."""
     device = task.source_images.device
-    translator = shared_translator(folder / "translator").to(device)
-    restyler = None
-    if fit.restyle_weight > 0.0:
-        core = load_method(folder / "translator").core
-        restyler = core.restyler(core.directions[0][1]).eval().requires_grad_(False).to(device)
-    styled = folder / STYLED_FILE
+    method = load_method(folder / "translator").to(device)
+    restyler = frozen_restyler(method) if fit.restyle_weight > 0.0 else None
+    saved = folder / START_FILE
     with _Log(folder / "log.jsonl") as log:
-        if styled.exists():
-            start = load_classifier(styled).to(device)
+        if saved.exists():
+            start = load_classifier(saved).to(device)
         else:
-            start = fit_styled(task, translator, fit, seed, "styled training" if progress else "", log.stage("styled"))
-            _save(styled, start, fit, task)
+            translator = frozen_translator(method, "a2b") if restyler is None else None
+            bar = "labelled" if progress else ""
+            start = fit_labelled(task, fit, seed, translator, bar, log.stage("labelled"))
+            _save(saved, start, fit, task)
         return adapt_classifier(
             task,
-            translator,
             fit,
             restyler=restyler,
             seed=seed,

@@ -26,7 +26,7 @@ from munitaug.adaptation import (
     make_task,
     save_rows,
 )
-from munitaug.checkpoint import checkpoint_sha256, shared_translator
+from munitaug.checkpoint import checkpoint_sha256, frozen_restyler, load_method, shared_translator
 from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import parse_spec
 from munitaug.files import replacing, write_text
@@ -92,6 +92,7 @@ def evaluate(
         make_oracle_task(domain_b) if labelled else None,
         None if checkpoint is None else shared_translator(checkpoint),
         fit,
+        None if checkpoint is None else frozen_restyler(load_method(checkpoint)),
     )
     chosen = conditions or [c for c in CONDITIONS if not bench.missing_for(c)]
     check_conditions(bench, chosen, seeds)

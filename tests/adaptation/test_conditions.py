@@ -33,8 +33,10 @@ class RecordingScorer(Scorer):
 def make_bench(target_labels: Tensor | None = None) -> Bench:
     images, labels = toy_images(15, 1, 0.5)
     target = ArrayDomain("target", images, labels if target_labels is None else target_labels)
-    translator = Munit(TINY_GREY, seed=1).eval().translator("a", "b")
-    return Bench(make_task(toy_domain("source", 15), target), make_oracle_task(target), translator, TINY_FIT)
+    method = Munit(TINY_GREY, seed=1).eval()
+    translator, restyler = method.translator("a", "b"), method.restyler("b")
+    task = make_task(toy_domain("source", 15), target)
+    return Bench(task, make_oracle_task(target), translator, TINY_FIT, restyler)
 
 
 def weights_of_all(bench: Bench, test_labels: Tensor | None = None) -> dict[str, Weights]:
@@ -70,6 +72,24 @@ def test_training_labels_of_the_target_reach_the_oracle_alone(expected: dict[str
 
 def test_all_conditions_give_different_classifiers(expected: dict[str, Weights]) -> None:
     assert len({float(weights["head.weight"].double().sum()) for weights in expected.values()}) == len(CONDITIONS)
+
+
+def test_adapt_is_self_training_with_restyled_views() -> None:
+    """Without their weight and without a translator nothing is left of it but self-training."""
+    plain = dataclasses.replace(make_bench(), restyler=None, translator=None)
+    ((_, adapted),) = run_chain(plain, ("adapt",), seed=2)
+    *_, (_, trained) = run_chain(plain, ("classic", "self-training"), seed=2)
+    assert equal(adapted.state_dict(), trained.state_dict())
+
+
+def test_adapt_starts_from_translations_where_nothing_restyles() -> None:
+    bench = make_bench()
+    ((_, restyled),) = run_chain(bench, ("adapt",), seed=2)
+    ((_, styled),) = run_chain(dataclasses.replace(bench, restyler=None), ("adapt",), seed=2)
+    unweighted = dataclasses.replace(TINY_FIT, restyle_weight=0.0)
+    ((_, same),) = run_chain(dataclasses.replace(bench, settings=unweighted), ("adapt",), seed=2)
+    assert equal(styled.state_dict(), same.state_dict())
+    assert not equal(styled.state_dict(), restyled.state_dict())
 
 
 def test_conditions_begin_with_equal_weights() -> None:

@@ -61,7 +61,7 @@ def test_self_training_does_not_look_at_the_source() -> None:
 
 def test_self_training_keeps_hold_of_labels_that_it_is_given() -> None:
     """The labels of two classes are exchanged: a free run keeps the old classes, a tied one follows the labels."""
-    task, tied = toy_task(), dataclasses.replace(QUICK, self_steps=150, self_lr=2e-3, self_label_weight=20.0)
+    task, tied = toy_task(), dataclasses.replace(QUICK, self_steps=150, self_lr=2e-3)
     swapped = dataclasses.replace(task, source_labels=torch.tensor([1, 0, 2])[task.source_labels])
     labelled = source_batches(swapped, QUICK, 0, None)
     images, labels = toy_images(90, 7)
@@ -69,7 +69,7 @@ def test_self_training_keeps_hold_of_labels_that_it_is_given() -> None:
     shares = {}
     for name, batches in (("free", None), ("tied", labelled)):
         classifier = fit(small(), source_batches(task, QUICK, 0, None), QUICK)
-        self_train(classifier, task, tied, 0, labelled=batches)
+        self_train(classifier, task, tied, 0, labelled=batches, label_weight=20.0)
         shares[name] = float((predict(classifier, uint8_to_model(images)) == exchanged).float().mean())
     assert shares["free"] < 0.5
     assert shares["tied"] > 0.9
@@ -78,12 +78,9 @@ def test_self_training_keeps_hold_of_labels_that_it_is_given() -> None:
 def test_a_label_weight_of_nothing_is_self_training_alone() -> None:
     task = toy_task()
     labelled = source_batches(task, QUICK, 0, None)
-    none = dataclasses.replace(QUICK, self_label_weight=0.0)
-    first = self_train(small(), task, none, 0, labelled=labelled).state_dict()
-    again = self_train(small(), task, none, 0).state_dict()
+    first = self_train(small(), task, QUICK, 0, labelled=labelled, label_weight=0.0).state_dict()
+    again = self_train(small(), task, QUICK, 0).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
-    with pytest.raises(ValueError, match="self_label_weight must be >= 0, got -1"):
-        FitSettings(self_label_weight=-1.0)
 
 
 @pytest.mark.parametrize("term", ["consistency_weight", "restyle_weight", "information"])

@@ -94,17 +94,17 @@ def test_a_run_stopped_between_the_stages_goes_on_to_the_same_classifier(
         patch.setattr(module, "adapt_classifier", stop)
         with pytest.raises(Interrupted, match="--resume to continue"):
             run(tmp_path / "run")
-    assert (tmp_path / "run" / "styled.safetensors").is_file()
+    assert (tmp_path / "run" / "start.safetensors").is_file()
     assert not (tmp_path / "run" / "classifier.safetensors").exists()
     with monkeypatch.context() as patch:  # the first stage must not run again
-        patch.setattr(module, "fit_styled", stop)
+        patch.setattr(module, "fit_labelled", stop)
         again = run(tmp_path / "run", resume=True)
     assert equal(weights(adapted), weights(again))
 
 
 def test_a_run_stopped_in_the_translator_goes_on(adapted: Adapted, tmp_path: Path) -> None:
     run(tmp_path / "run")
-    for name in ("styled.safetensors", "classifier.safetensors"):
+    for name in ("start.safetensors", "classifier.safetensors"):
         (tmp_path / "run" / name).unlink()
     (tmp_path / "run" / "translator" / "checkpoint" / "checkpoint.json").unlink()
     again = run(tmp_path / "run", resume=True)
@@ -120,11 +120,24 @@ def test_what_is_there_is_left_alone(adapted: Adapted) -> None:
     assert adapted.classifier.read_bytes() == before
 
 
-def test_restyled_views_need_a_method_that_has_them(tmp_path: Path) -> None:
-    weighted = replace(TINY_FIT, restyle_weight=1.0)
-    assert run(tmp_path / "munit", fit=weighted).classifier.is_file()
-    with pytest.raises(ValueError, match="munit, dritpp and multidomain can"):
-        run(tmp_path / "cyclegan", fit=weighted, method="cyclegan")
+def test_what_cannot_restyle_helps_by_translations_of_the_source(adapted: Adapted, tmp_path: Path) -> None:
+    """With restyled views the first stage knows the source alone; without, it depends on the translator."""
+
+    def start(name: str, **changes: object) -> dict[str, Tensor]:
+        return load_classifier(run(tmp_path / name, **changes).classifier.parent / "start.safetensors").state_dict()
+
+    restyled = load_classifier(adapted.classifier.parent / "start.safetensors").state_dict()
+    assert equal(restyled, start("longer", training=replace(TINY_TRAINING, max_steps=3)))
+    unweighted = start("unweighted", fit=replace(TINY_FIT, restyle_weight=0.0))
+    cyclegan = start("cyclegan", method="cyclegan")
+    assert not equal(restyled, unweighted)
+    assert not equal(restyled, cyclegan)
+    assert not equal(unweighted, cyclegan)
+
+
+def test_restyled_views_change_the_classifier(adapted: Adapted, tmp_path: Path) -> None:
+    other = run(tmp_path / "longer", training=replace(TINY_TRAINING, max_steps=3))
+    assert not equal(weights(adapted), weights(other))
 
 
 @pytest.mark.parametrize(
