@@ -56,7 +56,7 @@ class FitSettings:
     lr: float = 2e-3
     self_lr: float = 5e-4
     consistency_weight: float = 1.0
-    restyle_weight: float = 1.0
+    restyle_weight: float = 0.5
     threshold: float = 0.9
     weight_decay: float = 1e-2
     precision: Precision = "float32"
