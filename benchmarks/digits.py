@@ -347,9 +347,8 @@ def _run_into(job: Job, rows: Any) -> None:
 
 def run_job(job: Job) -> Iterator[Row]:
     """Gives the rows of one pair and seed, condition by condition; of a missing package it says so and goes on."""
-    data = _open(job)
+    cell, data = make_cell(job)
     device = job.places.device
-    cell = _cell(job, data, Unlabelled(data.target))
     test = TestSet(data.target_test, device)
     for name in job.conditions:
         snapshots, started = Snapshots(), time.perf_counter()
@@ -368,7 +367,10 @@ def run_job(job: Job) -> Iterator[Row]:
         yield row | _circumstances(device)
 
 
-def _cell(job: Job, data: PairData, unlabelled: munitaug.ImageDomain) -> Cell:
+def make_cell(job: Job) -> tuple[Cell, PairData]:
+    """Gives what conditions are given, and the domains it comes from."""
+    data = _open(job)
+    unlabelled = Unlabelled(data.target)
     device = job.places.device
     plan = decided_by(job.plan)
     folder = job.places.runs / f"{job.pair.replace(':', '-')}-{_digest(plan)}-seed{job.seed}"
@@ -385,7 +387,8 @@ def _cell(job: Job, data: PairData, unlabelled: munitaug.ImageDomain) -> Cell:
     labelled = data.target.labels is not None and bool((data.target.labels >= 0).all())
     task = make_task(data.source, unlabelled).to(device)
     oracle = make_oracle_task(data.target).to(device) if labelled else None
-    return Cell(job.pair, task, oracle, job.plan.settings, job.seed, folder, translator_of, restyler_of, Snapshots())
+    cell = Cell(job.pair, task, oracle, job.plan.settings, job.seed, folder, translator_of, restyler_of, Snapshots())
+    return cell, data
 
 
 def _checkpoint(
