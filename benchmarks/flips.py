@@ -15,8 +15,8 @@ training images, which nothing but this measurement sees. Of 2000 held-out image
 - restyled-inverted: as above.
 
 ``flips`` has the most frequent confusions of translations, ``restyled-flips`` those of restyled images: true class,
-seen class, percent of the true class. A sheet (source, translations, target, restyled) is drawn for the first seed. One JSON
-line per finished cell is appended to --out; cells that stand there are not run again.
+seen class, percent of the true class. A sheet (source, translations, target, restyled) is drawn for the first seed. One
+JSON line per finished cell is appended to --out; cells that stand there are not run again.
 """
 
 from __future__ import annotations
