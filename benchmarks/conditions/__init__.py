@@ -30,9 +30,10 @@ CONDITIONS: dict[str, ConditionFunction] = {
     "self-training-fixmatch": self_training.consistency_alone,
     "self-training-in-turn": self_training.in_turn,
     "self-training": self_training.self_training,
+    "self-training-restarts": self_training.restarts,
     "adapt": self_training.adapted("munit"),
     "oracle": plain.oracle,
 }
-USUAL = ("source", "classic", "munit-semantic", "self-training", "adapt", "oracle")
+USUAL = ("source", "classic", "munit-semantic", "self-training", "self-training-restarts", "adapt", "oracle")
 
 __all__ = ["CONDITIONS", "USUAL", "Cell", "ConditionFunction"]

@@ -1,15 +1,17 @@
 """Self-training on the unlabelled target: its parts alone, in turn and joined; and, which is ours, after translation.
 
-"self-training" and "adapt" are the same training from the same start, without and with restyled views: the difference
-between them is translation's share.
+"adapt" trains "self-training" from several starts, keeps the surest and refines it with restyled views. "self-training-
+restarts" does the same without restyled views: the difference between these two is translation's share.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from torch import Tensor, nn
 
+import munitaug
 from benchmarks.conditions.base import Cell, ConditionFunction
 from benchmarks.conditions.plain import classic
 from munitaug.adaptation import (
@@ -45,14 +47,19 @@ def in_turn(cell: Cell) -> nn.Module:
 
 
 def self_training(cell: Cell) -> nn.Module:
-    """Trains "classic" further by both terms together: what ours does, without translation."""
-    return _continued(cell, classic(cell), cell.settings, "self-training")
+    """Trains "classic" further by both terms together; "adapt" begins with it, so it is kept."""
+    return cell.once("self-training", lambda cell: _continued(cell, classic(cell), cell.settings, "self-training"))
+
+
+def restarts(cell: Cell) -> nn.Module:
+    """Trains what "adapt" trains, without translation."""
+    return _adapted(cell, None, None, "")
 
 
 def adapted(method: str) -> ConditionFunction:
-    """Gives the condition that trains "classic" as "self-training" does, with views restyled by a method.
+    """Gives the condition of the library's recipe: :func:`munitaug.adaptation.adapt`, with views restyled by a method.
 
-    A method that cannot restyle starts from a classifier of its translations instead.
+    With a method that cannot restyle, classifiers start from its translations instead.
 
     Args:
         method: a name of METHODS, trained with semantic consistency.
@@ -60,19 +67,38 @@ def adapted(method: str) -> ConditionFunction:
 
     def condition(cell: Cell) -> nn.Module:
         restyler = cell.restyler_of(method, SEMANTIC_WEIGHT) if cell.settings.restyle_weight > 0.0 else None
-        start = styled(method, SEMANTIC_WEIGHT)(cell) if restyler is None else classic(cell)
-        cell.on_snapshot("start", 0, start)
-        note = _noted(cell, "self-training", cell.settings.self_steps)
-        return adapt(
-            cell.task,
-            cell.settings,
-            restyler=restyler,
-            seed=cell.seed,
-            start=start,
-            on_update=lambda stage, step, loss, classifier: note(step, loss, classifier),
-        )
+        if restyler is not None:
+            return _adapted(cell, restyler, None, "")
+        return _adapted(cell, None, cell.translator_of(method, SEMANTIC_WEIGHT), f"{method}-")
 
     return condition
+
+
+def _adapted(
+    cell: Cell, restyler: munitaug.Translator | None, translator: munitaug.Translator | None, prefix: str
+) -> nn.Module:
+    """Runs the library's recipe; classifiers that other conditions train too are trained once."""
+
+    def once(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+        if name == "self-trained-0" and translator is None:
+            return self_training(cell)
+        return cell.once(prefix + name, lambda _: make())
+
+    note = _noted(cell, "refining", cell.settings.refine_steps)
+
+    def on_update(stage: str, step: int, loss: Tensor, classifier: nn.Module) -> None:
+        if stage == "refining":
+            note(step, loss, classifier)
+
+    return adapt(
+        cell.task,
+        cell.settings,
+        restyler=restyler,
+        translator=translator,
+        seed=cell.seed,
+        once=once,
+        on_update=on_update,
+    )
 
 
 def styled(method: str, weight: float) -> ConditionFunction:

@@ -6,7 +6,7 @@ from munitaug.adaptation.conditions import CONDITIONS, Bench, Condition
 from munitaug.adaptation.evaluation import check_conditions, evaluate_conditions, load_rows, save_rows
 from munitaug.adaptation.fit import BatchOf, FitSettings, OnUpdate, fit, source_batches, styled_batches
 from munitaug.adaptation.self_training import estimate_norms, restyled_by, self_train
-from munitaug.adaptation.stages import OnStage, adapt, fit_labelled
+from munitaug.adaptation.stages import Once, OnStage, adapt, choose, fit_labelled, refine, self_trained
 from munitaug.adaptation.statistics import Row, Summary, render_table, summarise
 from munitaug.adaptation.task import Scorer, Task, make_oracle_task, make_task, predict
 from munitaug.adaptation.validators import (
@@ -29,6 +29,7 @@ __all__ = [
     "FitSettings",
     "OnStage",
     "OnUpdate",
+    "Once",
     "Row",
     "Scorer",
     "SmallClassifier",
@@ -38,6 +39,7 @@ __all__ = [
     "adapt",
     "build_classifier",
     "check_conditions",
+    "choose",
     "collect_evidence",
     "estimate_norms",
     "evaluate_conditions",
@@ -47,12 +49,14 @@ __all__ = [
     "make_oracle_task",
     "make_task",
     "predict",
+    "refine",
     "render_table",
     "restyled_by",
     "save_rows",
     "select",
     "selection_regret",
     "self_train",
+    "self_trained",
     "source_batches",
     "styled_batches",
     "summarise",

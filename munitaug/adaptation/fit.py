@@ -34,11 +34,14 @@ class FitSettings:
         classifier: "lenet" or a timm model name.
         steps: updates of supervised training.
         self_steps: updates of self-training that follow.
+        starts: classifiers that "adapt" trains so far, from different initial weights; the one that is surest and uses
+            the classes most evenly on the target is trained further.
+        refine_steps: updates of the chosen one in "adapt", with restyled views.
         batch_size: images per update and kind (source, styled); of the target there are twice as many.
         lr: peak learning rate of the one-cycle schedule of supervised training.
         self_lr: peak learning rate of self-training.
         consistency_weight: of the agreement between views of a target image in self-training; 0 leaves it out.
-        restyle_weight: of the same agreement with views restyled by the translator, in "adapt"; with 0, or a
+        restyle_weight: of the same agreement with views restyled by the translator, when "adapt" refines; with 0, or a
             translator that cannot restyle, "adapt" starts from styled training instead.
         threshold: a view's label counts only from this chance on, 0 to 1.
         weight_decay: decoupled weight decay (AdamW).
@@ -52,6 +55,8 @@ class FitSettings:
     classifier: str = SMALL
     steps: int = 1200
     self_steps: int = 600
+    starts: int = 3
+    refine_steps: int = 300
     batch_size: int = 64
     lr: float = 2e-3
     self_lr: float = 5e-4
@@ -62,9 +67,9 @@ class FitSettings:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "self_steps", "batch_size"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name} must be at least 2, got {getattr(self, name)}")
+        for name, least in (("steps", 2), ("self_steps", 2), ("refine_steps", 2), ("batch_size", 2), ("starts", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for name in ("lr", "self_lr"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")

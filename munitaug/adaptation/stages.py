@@ -1,4 +1,4 @@
-"""The library's best recipe for a classifier: labels of the source, then self-training on the target with new styles.
+"""The library's best recipe for a classifier: source labels, self-training on the target, a choice, and new styles.
 
 Floor 4: imports floors 1-3.
 """
@@ -6,22 +6,27 @@ Floor 4: imports floors 1-3.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import build_classifier
-from munitaug.adaptation.fit import FitSettings, OnUpdate, fit, source_batches, styled_batches
+from munitaug.adaptation.fit import FitSettings, OnUpdate, channels_last, fit, source_batches, styled_batches
+from munitaug.adaptation.objectives import information_maximisation
 from munitaug.adaptation.self_training import restyled_by, self_train
-from munitaug.adaptation.task import Task
+from munitaug.adaptation.task import SCORE_BATCH, Task
 from munitaug.random import seed_of
 from munitaug.translator import Translator
 
 OnStage = Callable[[str, int, Tensor, nn.Module], None]
 """(stage, finished updates of it, loss, classifier): for logs and snapshots; must not change the classifier."""
 
-STAGES = ("labelled", "self-training")
+Once = Callable[[str, Callable[[], nn.Module]], nn.Module]
+"""(name, what makes a classifier) -> the classifier, made now or kept from an earlier run."""
+
+CHOICE_IMAGES = 5000
 
 
 def adapt(
@@ -31,44 +36,67 @@ def adapt(
     restyler: Translator | None = None,
     translator: Translator | None = None,
     seed: int = 0,
-    start: nn.Module | None = None,
+    once: Once = lambda name, make: make(),
     progress: bool = False,
     on_update: OnStage | None = None,
 ) -> nn.Module:
     """Gives a classifier of the target, which it knows without labels; in evaluation mode.
 
-    First it learns from labelled source images (:func:`fit_labelled`); then it is trained further on the target's
-    images by what their views tell (:func:`self_train`), restyled views among them.
+    Self-training may settle on exchanged classes, and which ones is chance. So ``settings.starts`` classifiers are
+    trained on source labels and then on the target (:func:`self_trained`); the one with the highest information
+    maximisation on target images is kept and refined (:func:`refine`).
 
     Args:
         task: labelled source, unlabelled target, on the device to train on.
         settings: network, steps, learning rates, weights.
-        restyler: target -> target (``Method.restyler``), on the same device, for ``settings.restyle_weight``; None
-            leaves restyled views out.
-        translator: source -> target, on the same device: the first stage also learns from fresh translations, which is
-            how a method without restyler helps. Where translations bend labels this is the worse start.
+        restyler: target -> target (``Method.restyler``), on the same device: when refining, restyled images are among
+            the views.
+        translator: source -> target, on the same device: source labels are also learnt from fresh translations, which
+            is how a method without restyler helps. Where translations bend labels this is the worse start.
         seed: decides initial weights and every batch.
-        start: a classifier that the first stage has made already, which is then left out; changed in place.
+        once: makes the classifiers "self-trained-0", "self-trained-1", ...; may keep them for a resumed run.
         progress: show progress bars.
         on_update: called after each update.
 
     Raises:
         ValueError: unknown classifier.
     """
-    first, second = STAGES
-    if start is None:
-        start = fit_labelled(task, settings, seed, translator, first if progress else "", _of_stage(first, on_update))
+    candidates = []
+    for index in range(settings.starts):
+        own_seed = seed if index == 0 else seed_of(seed, "start", index)
+        candidates.append(
+            once(
+                f"self-trained-{index}",
+                lambda s=own_seed: self_trained(task, settings, s, translator, progress, on_update),  # type: ignore[misc]
+            )
+        )
+    return refine(choose(candidates, task.target_images), task, settings, seed, restyler, progress, on_update)
+
+
+def self_trained(
+    task: Task,
+    settings: FitSettings,
+    seed: int,
+    translator: Translator | None = None,
+    progress: bool = False,
+    on_update: OnStage | None = None,
+) -> nn.Module:
+    """Gives a classifier of source labels, trained further on the target's images; in evaluation mode.
+
+    Args:
+        task: labelled source, unlabelled target.
+        settings: network, steps, learning rates, weights.
+        seed: decides initial weights and every batch.
+        translator: see :func:`fit_labelled`.
+        progress: show progress bars.
+        on_update: called after each update, in the stages "labelled" and "self-training".
+    """
+    first, second = "labelled", "self-training"
+    start = fit_labelled(task, settings, seed, translator, first if progress else "", _of_stage(first, on_update))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, second))  # for dropout and the like; batches have their own seeds
-        return self_train(
-            start,
-            task,
-            settings,
-            seed,
-            restyle=None if restyler is None else restyled_by(restyler),
-            progress=second if progress else "",
-            on_update=_of_stage(second, on_update),
-        )
+        bar = second if progress else ""
+        return self_train(start, task, settings, seed, progress=bar, on_update=_of_stage(second, on_update))
 
 
 def fit_labelled(
@@ -97,8 +125,61 @@ def fit_labelled(
     else:
         batches = styled_batches(task, settings, seed, classic, translator)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, STAGES[0]))
+        torch.manual_seed(seed_of(seed, "labelled"))
         return fit(model, batches, settings, progress, on_update)
+
+
+@torch.no_grad()
+def choose(candidates: list[nn.Module], images: Tensor) -> nn.Module:
+    """Gives the classifier whose predictions are surest and most evenly spread over the classes; needs no label.
+
+    Information maximisation as a validator (pytorch-adapt's IMValidator; Musgrave et al. 2022). Of equals the first.
+
+    Args:
+        candidates: in evaluation mode; at least one.
+        images: N x C x H x W in [-1, 1] of the target; the first 5000 are looked at.
+    """
+    shown = images[:CHOICE_IMAGES]
+    scores = []
+    for candidate in candidates:
+        logits = torch.cat([candidate(channels_last(part)).float() for part in shown.split(SCORE_BATCH)])
+        scores.append(-float(information_maximisation(logits)))
+    return candidates[scores.index(max(scores))]
+
+
+def refine(
+    classifier: nn.Module,
+    task: Task,
+    settings: FitSettings,
+    seed: int,
+    restyler: Translator | None = None,
+    progress: bool = False,
+    on_update: OnStage | None = None,
+) -> nn.Module:
+    """Gives a self-trained classifier, trained further with restyled views; in evaluation mode.
+
+    Args:
+        classifier: changed in place.
+        task: its target images are used, nothing else.
+        settings: refine_steps, learning rate, weights.
+        seed: decides every batch.
+        restyler: target -> target; None leaves restyled views out.
+        progress: show a progress bar.
+        on_update: called after each update, in the stage "refining".
+    """
+    stage = "refining"
+    own_seed = seed_of(seed, stage)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(own_seed)
+        return self_train(
+            classifier,
+            task,
+            replace(settings, self_steps=settings.refine_steps),
+            own_seed,
+            restyle=None if restyler is None else restyled_by(restyler),
+            progress=stage if progress else "",
+            on_update=_of_stage(stage, on_update),
+        )
 
 
 def _of_stage(stage: str, on_update: OnStage | None) -> OnUpdate | None:

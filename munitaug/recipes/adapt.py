@@ -6,7 +6,7 @@ Floor 6: imports floors 1-5.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,12 +16,10 @@ from torch import Tensor, nn
 from munitaug._version import __version__
 from munitaug.adaptation import (
     FitSettings,
-    OnUpdate,
     Row,
     Scorer,
     Task,
     build_classifier,
-    fit_labelled,
     make_task,
     save_rows,
 )
@@ -36,7 +34,6 @@ from munitaug.recipes.train import SemanticOptions, train
 from munitaug.training import TrainConfig, resolve_device
 from munitaug.types import Interrupted
 
-START_FILE = "start.safetensors"
 LOG_EVERY = 50
 
 
@@ -74,11 +71,11 @@ def adapt(
 ) -> Adapted:
     """Trains a classifier for images of the target, with labels of the source alone.
 
-    A translator is trained with semantic consistency, and a classifier on the source images; then the classifier is
-    trained further on the target's images without labels, which the translator shows to it in other styles of the
-    target. A method that cannot restyle (all but munit, dritpp and multidomain) helps earlier: the classifier also
-    learns from fresh translations of the source. The run folder gets config.json, translator/, log.jsonl,
-    start.safetensors, classifier.safetensors and, with test images, results.json.
+    A translator is trained with semantic consistency. Some classifiers are trained on the source images and then on the
+    target's images without labels; the surest is refined with target images that the translator shows in other
+    styles of the target. A method that cannot restyle (all but munit, dritpp and multidomain) helps earlier:
+    classifiers also learn from fresh translations of the source. The run folder gets config.json, translator/,
+    log.jsonl, classifiers/ (before the choice), classifier.safetensors and, with test images, results.json.
 
     Args:
         source: labelled images: a spec or a domain.
@@ -173,25 +170,28 @@ def _facts(
 
 
 def _adapted(task: Task, folder: Path, seed: int, fit: FitSettings, progress: bool) -> nn.Module:
-    """Gives the adapted classifier; after the first stage its weights are kept, so that a resumed run starts there."""
+    """Gives the adapted classifier; those before the choice are kept for a resumed run."""
     device = task.source_images.device
     method = load_method(folder / "translator").to(device)
     restyler = frozen_restyler(method) if fit.restyle_weight > 0.0 else None
-    saved = folder / START_FILE
+
+    def once(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+        file = folder / "classifiers" / f"{name}.safetensors"
+        if file.exists():
+            return load_classifier(file).to(device)
+        classifier = make()
+        file.parent.mkdir(exist_ok=True)
+        _save(file, classifier, fit, task)
+        return classifier
+
     with _Log(folder / "log.jsonl") as log:
-        if saved.exists():
-            start = load_classifier(saved).to(device)
-        else:
-            translator = frozen_translator(method, "a2b") if restyler is None else None
-            bar = "labelled" if progress else ""
-            start = fit_labelled(task, fit, seed, translator, bar, log.stage("labelled"))
-            _save(saved, start, fit, task)
         return adapt_classifier(
             task,
             fit,
             restyler=restyler,
+            translator=frozen_translator(method, "a2b") if restyler is None else None,
             seed=seed,
-            start=start,
+            once=once,
             progress=progress,
             on_update=log,
         )
@@ -218,10 +218,6 @@ class _Log:
         if step % LOG_EVERY == 0:
             self._file.write(json.dumps({"stage": stage, "step": step, "loss": round(float(loss), 5)}) + "\n")
             self._file.flush()
-
-    def stage(self, name: str) -> OnUpdate:
-        """Gives the listener of one stage alone."""
-        return lambda step, loss, classifier: self(name, step, loss, classifier)
 
 
 @contextmanager

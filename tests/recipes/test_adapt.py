@@ -13,7 +13,6 @@ from torch import Tensor
 from munitaug.adaptation import Scorer
 from munitaug.data.domain import ArrayDomain
 from munitaug.recipes import Adapted, adapt, load_classifier
-from munitaug.recipes import adapt as adapt_function
 from munitaug.types import CheckpointError, DomainError, Interrupted, LabelMissingError
 from tests.runs import TINY_FIT, TINY_TRAINING, run_cli, toy_domain, toy_images
 
@@ -82,30 +81,42 @@ def test_without_test_images_there_is_no_score(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "results.json").exists()
 
 
-def test_a_run_stopped_between_the_stages_goes_on_to_the_same_classifier(
+def test_a_run_stopped_between_classifiers_goes_on_to_the_same_one(
     adapted: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = __import__(adapt_function.__module__, fromlist=["adapt_classifier"])
+    stages = __import__("munitaug.adaptation.stages", fromlist=["self_trained"])
+    train = stages.self_trained
+    made: list[object] = []
 
-    def stop(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    def stop_at_the_second(*arguments: object) -> object:
+        if made:
+            raise KeyboardInterrupt
+        made.append(train(*arguments))
+        return made[0]
 
+    def stop(*_: object) -> None:
+        raise AssertionError("a classifier that is there must not be trained again")
+
+    kept = tmp_path / "run" / "classifiers"
     with monkeypatch.context() as patch:
-        patch.setattr(module, "adapt_classifier", stop)
+        patch.setattr(stages, "self_trained", stop_at_the_second)
         with pytest.raises(Interrupted, match="--resume to continue"):
             run(tmp_path / "run")
-    assert (tmp_path / "run" / "start.safetensors").is_file()
+    assert [file.name for file in kept.iterdir()] == ["self-trained-0.safetensors"]
     assert not (tmp_path / "run" / "classifier.safetensors").exists()
-    with monkeypatch.context() as patch:  # the first stage must not run again
-        patch.setattr(module, "fit_labelled", stop)
+    run(tmp_path / "run", resume=True)
+    (tmp_path / "run" / "classifier.safetensors").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "self_trained", stop)
         again = run(tmp_path / "run", resume=True)
     assert equal(weights(adapted), weights(again))
 
 
 def test_a_run_stopped_in_the_translator_goes_on(adapted: Adapted, tmp_path: Path) -> None:
     run(tmp_path / "run")
-    for name in ("start.safetensors", "classifier.safetensors"):
-        (tmp_path / "run" / name).unlink()
+    (tmp_path / "run" / "classifier.safetensors").unlink()
+    for file in (tmp_path / "run" / "classifiers").iterdir():
+        file.unlink()
     (tmp_path / "run" / "translator" / "checkpoint" / "checkpoint.json").unlink()
     again = run(tmp_path / "run", resume=True)
     assert equal(weights(adapted), weights(again))
@@ -121,15 +132,18 @@ def test_what_is_there_is_left_alone(adapted: Adapted) -> None:
 
 
 def test_what_cannot_restyle_helps_by_translations_of_the_source(adapted: Adapted, tmp_path: Path) -> None:
-    """With restyled views the first stage knows the source alone; without, it depends on the translator."""
+    """With restyled views the classifiers to choose from know no translation; without, they depend on it."""
 
-    def start(name: str, **changes: object) -> dict[str, Tensor]:
-        return load_classifier(run(tmp_path / name, **changes).classifier.parent / "start.safetensors").state_dict()
+    def first(folder: Path) -> dict[str, Tensor]:
+        return load_classifier(folder / "classifiers" / "self-trained-0.safetensors").state_dict()
 
-    restyled = load_classifier(adapted.classifier.parent / "start.safetensors").state_dict()
-    assert equal(restyled, start("longer", training=replace(TINY_TRAINING, max_steps=3)))
-    unweighted = start("unweighted", fit=replace(TINY_FIT, restyle_weight=0.0))
-    cyclegan = start("cyclegan", method="cyclegan")
+    def begun(name: str, **changes: object) -> dict[str, Tensor]:
+        return first(run(tmp_path / name, **changes).classifier.parent)
+
+    restyled = first(adapted.classifier.parent)
+    assert equal(restyled, begun("longer", training=replace(TINY_TRAINING, max_steps=3)))
+    unweighted = begun("unweighted", fit=replace(TINY_FIT, restyle_weight=0.0))
+    cyclegan = begun("cyclegan", method="cyclegan")
     assert not equal(restyled, unweighted)
     assert not equal(restyled, cyclegan)
     assert not equal(unweighted, cyclegan)

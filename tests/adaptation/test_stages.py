@@ -1,0 +1,80 @@
+"""The recipe's parts: starts that differ, a choice without labels, and what is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from munitaug.adaptation import Task, adapt, choose, make_task, refine, self_trained
+from munitaug.methods import Munit
+from tests.runs import TINY_FIT, TINY_GREY, toy_domain
+
+
+class Fixed(nn.Module):
+    """Gives the logits it was made with, whatever it sees."""
+
+    def __init__(self, classes: list[int], sureness: float) -> None:
+        super().__init__()
+        logits = sureness * nn.functional.one_hot(torch.tensor(classes), 3).float()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits[: len(x)]
+
+
+def toy_task() -> Task:
+    return make_task(toy_domain("source", 15), toy_domain("target", 15, seed=1, labelled=False))
+
+
+def test_the_surest_and_most_even_classifier_is_chosen() -> None:
+    images = torch.zeros(6, 1, 16, 16)
+    even, uneven = [0, 1, 2, 0, 1, 2], [0, 1, 1, 0, 1, 1]
+    unsure, sure, one_sided = Fixed(even, 1.0), Fixed(even, 9.0), Fixed(uneven, 9.0)
+    assert choose([unsure, sure, one_sided], images) is sure
+    assert choose([one_sided, unsure], images) is one_sided
+    assert choose([sure, Fixed(even, 9.0)], images) is sure
+
+
+def test_starts_differ_and_the_first_is_self_training() -> None:
+    task = toy_task()
+    weights: dict[str, Tensor] = {}
+
+    def once(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+        model = make()
+        weights[name] = model.get_parameter("head.weight").detach().clone()  # the chosen one is changed in place
+        return model
+
+    adapt(task, dataclasses.replace(TINY_FIT, starts=3), seed=5, once=once)
+    assert list(weights) == ["self-trained-0", "self-trained-1", "self-trained-2"]
+    assert torch.equal(weights["self-trained-0"], self_trained(task, TINY_FIT, 5).get_parameter("head.weight"))
+    assert len({float(value.sum()) for value in weights.values()}) == 3
+
+
+def test_what_is_kept_is_used() -> None:
+    task = toy_task()
+    settings = dataclasses.replace(TINY_FIT, starts=1)
+    start = self_trained(task, settings, 8)
+    kept = {name: value.clone() for name, value in start.state_dict().items()}
+    given = adapt(task, settings, seed=5, once=lambda name, make: start)
+    again = self_trained(task, settings, 8)
+    assert all(torch.equal(again.state_dict()[name], value) for name, value in kept.items())
+    expected = refine(again, task, settings, 5)
+    assert all(torch.equal(expected.state_dict()[name], value) for name, value in given.state_dict().items())
+
+
+def test_restyled_views_change_the_refinement() -> None:
+    task = toy_task()
+    sure = dataclasses.replace(TINY_FIT, threshold=0.0, restyle_weight=5.0)
+    restyler = Munit(TINY_GREY, seed=1).eval().requires_grad_(False).restyler("b")
+    first, second = (refine(self_trained(task, sure, 0), task, sure, 0, given) for given in (None, restyler))
+    assert not torch.equal(first.get_parameter("head.weight"), second.get_parameter("head.weight"))
+
+
+def test_stages_are_told_in_order() -> None:
+    told: list[tuple[str, int]] = []
+    adapt(toy_task(), TINY_FIT, on_update=lambda stage, step, loss, model: told.append((stage, step)))
+    of_one = [("labelled", step) for step in (1, 2, 3)] + [("self-training", step) for step in (1, 2)]
+    assert told == [*of_one, *of_one, ("refining", 1), ("refining", 2)]
