@@ -27,6 +27,7 @@ from benchmarks.charts import accuracy_axis, learning_curves, matrix_cells, poin
 from benchmarks.findings import (
     OURS,
     QUESTIONS,
+    RESTARTS,
     SELF_TRAINING,
     Findings,
     find,
@@ -168,6 +169,7 @@ def render_page(findings: Findings, sheets: Sequence[Sheet] = (), now: datetime 
         questions=QUESTIONS,
         core=CORE_CONDITIONS,
         answer=headline(beyond, f"both {OURS} and {SELF_TRAINING}"),
+        answer_translation=headline(findings.answers["translation"], f"both {OURS} and {RESTARTS}"),
         answer_alone=headline(alone, "both a translation alone and classic"),
         first_of_pair=_first_of_pair(findings),
         sheets=of_pair,

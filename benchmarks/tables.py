@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.findings import (
     OURS,
     QUESTIONS,
+    RESTARTS,
     SELF_TRAINING,
     TRANSLATION_ALONE,
     Answer,
@@ -80,8 +81,11 @@ def summary_block(findings: Findings) -> str:
         difference = difference_text(answer.difference) if answer else MISSING
         lines.append(_table_line([_cell(title), *cells, difference, published_text(pair)]))
     question = headline(findings.answers["beyond"], f"both {OURS} and {SELF_TRAINING}")
+    share = headline(findings.answers["translation"], f"both {OURS} and {RESTARTS}")
     return (
-        f"Does translation help, beyond self-training? {question}\n\n" + "\n".join(lines) + "\n\n"
+        f"Is ours better than self-training alone? {question}\nHas translation a share in it? {share}\n\n"
+        + "\n".join(lines)
+        + "\n\n"
         "Accuracy in percent on the target's test images: mean over seeds and Student's 95% interval, last iterate; "
         "target labels for the final score alone (and for the oracle). Difference in points, with the 95% interval of "
         "a bootstrap over seeds and test images. Published: best translation-based / best of any method; in brackets "

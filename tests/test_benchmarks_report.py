@@ -429,7 +429,7 @@ def test_existing_markdown_keeps_everything_but_the_marked_tables(tmp_path: Path
     findings = find(results_of(rows_of("mnist:usps", 190, 180)))
     write_markdown(findings, path)
     text = path.read_text(encoding="utf-8")
-    assert text.startswith("# Ours\n\n<!-- digits:summary -->\nDoes translation help")
+    assert text.startswith("# Ours\n\n<!-- digits:summary -->\nIs ours better")
     assert text.endswith("\n<!-- /digits:summary -->\n\nThe end.\n")
     assert "old" not in text
     write_markdown(findings, path)
