@@ -118,7 +118,7 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList([AdaptiveResidualBlock(width) for _ in range(shape.n_residual)])
         self.upsampling = nn.ModuleList()
         for _ in range(shape.n_downsample):
-            self.upsampling.append(ConvUnit(width, width // 2, kernel, padding=kernel // 2, norm="layer"))
+            self.upsampling.append(ConvUnit(width, width // 2, kernel, padding=kernel // 2, norm="layer", double=True))
             width //= 2
         last: Activation = "tanh"
         self.to_image = ConvUnit(width, shape.channels, edge, padding=edge // 2, activation=last)
@@ -139,7 +139,7 @@ class Decoder(nn.Module):
         for block, slice_of_block in zip(self.blocks, adain.chunk(len(self.blocks), dim=1), strict=True):
             x = block(x, slice_of_block)
         for unit in self.upsampling:
-            x = unit(F.interpolate(x, scale_factor=2, mode="nearest"))
+            x = unit(x)
         out: Tensor = self.to_image(x)
         return out
 

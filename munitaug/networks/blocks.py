@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from munitaug.networks.norms import MunitLayerNorm, adaptive_instance_norm, instance_norm
+from munitaug.networks.upsampling import KERNEL as DOUBLED_KERNEL
+from munitaug.networks.upsampling import doubled_conv
 
 Norm = Literal["none", "instance", "layer"]
 Activation = Literal["none", "relu", "leaky_relu", "tanh"]
@@ -45,7 +47,7 @@ def reflect_pad(x: Tensor, pixels: int, at_least: int = 0) -> Tensor:
 
 
 class ConvUnit(nn.Module):
-    """Reflect pad, convolution with bias, normalisation, activation, in this order.
+    """Reflect pad, convolution with bias, normalisation, activation, in this order; first doubled, if asked for.
 
     The bias stands also where instance norm removes it again, as in NVlabs/MUNIT networks.py (Conv2dBlock),
     so that parameter counts and foreign weights agree.
@@ -60,8 +62,10 @@ class ConvUnit(nn.Module):
         padding: int = 0,
         norm: Norm = "none",
         activation: Activation = "relu",
+        double: bool = False,
     ) -> None:
         super().__init__()
+        self.double = double
         self.kernel = kernel
         self.padding = padding
         self.norm = norm
@@ -71,12 +75,21 @@ class ConvUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives N x channels_out x H' x W' features."""
-        x = self.conv(reflect_pad(x, self.padding, self.kernel))
+        x = self._convolved(x)
         if self.norm == "instance":
             x = instance_norm(x)
         elif self.layer_norm is not None:
             x = self.layer_norm(x)
         return activate(x, self.activation)
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        if self.double and self.kernel == DOUBLED_KERNEL:
+            assert self.conv.bias is not None
+            return doubled_conv(x, self.conv.weight, self.conv.bias)
+        if self.double:
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
+        out: Tensor = self.conv(reflect_pad(x, self.padding, self.kernel))
+        return out
 
 
 class ResidualBlock(nn.Module):

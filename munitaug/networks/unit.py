@@ -131,7 +131,7 @@ class LaterFormDecoder(nn.Module):
         self.blocks = nn.Sequential(*[ResidualBlock(width) for _ in range(shape.n_residual)])
         self.upsampling = nn.ModuleList()
         for _ in range(shape.n_downsample):
-            self.upsampling.append(ConvUnit(width, width // 2, kernel, padding=kernel // 2, norm="layer"))
+            self.upsampling.append(ConvUnit(width, width // 2, kernel, padding=kernel // 2, norm="layer", double=True))
             width //= 2
         self.to_image = ConvUnit(width, shape.channels, edge, padding=edge // 2, activation="tanh")
 
@@ -139,7 +139,7 @@ class LaterFormDecoder(nn.Module):
         """Gives N x C x H x W in [-1, 1] of N x latent_channels x h x w latents."""
         x = self.blocks(x)
         for unit in self.upsampling:
-            x = unit(F.interpolate(x, scale_factor=2, mode="nearest"))
+            x = unit(x)
         image: Tensor = self.to_image(x)
         return image
 

@@ -98,7 +98,7 @@ def test_each_residual_block_takes_its_own_slice_of_the_adain_numbers() -> None:
     by_hand = content + 3.0 + 4.0
     x = by_hand
     for unit in decoder.upsampling:
-        x = unit(x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+        x = unit(x)
     torch.testing.assert_close(decoder(content, adain), decoder.to_image(x))
 
 

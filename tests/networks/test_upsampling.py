@@ -1,0 +1,60 @@
+"""The doubled convolution against doubling, reflecting and convolving one after the other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from munitaug.networks.blocks import ConvUnit, reflect_pad
+from munitaug.networks.upsampling import doubled_conv, summed_kernels
+
+
+def step_by_step(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.conv2d(reflect_pad(F.interpolate(x, scale_factor=2, mode="nearest"), 2), weight, bias)
+
+
+def some_tensors(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 3, height, width), (4, 3, 5, 5), (4,))
+    x, weight, bias = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+    return x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, 4), (2, 2), (2, 5), (3, 2), (8, 8), (7, 3)])
+def test_it_equals_the_steps_and_so_do_its_gradients(sides: tuple[int, int]) -> None:
+    tensors = some_tensors(*sides)
+    expected, given = step_by_step(*tensors), doubled_conv(*tensors)
+    assert given.shape == (2, 4, 2 * sides[0], 2 * sides[1])
+    torch.testing.assert_close(given, expected)
+    weights = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, tensors, weights)
+    for gradient, right in zip(torch.autograd.grad(given, tensors, weights), wanted, strict=True):
+        torch.testing.assert_close(gradient, right)
+
+
+def test_each_weight_stands_once_in_each_of_the_four_kernels() -> None:
+    kernels = summed_kernels(torch.ones(2, 3, 5, 5)).reshape(2, 4, 3, 3, 3)
+    expected = torch.outer(torch.tensor([2.0, 2.0, 1.0]), torch.tensor([2.0, 2.0, 1.0]))
+    assert torch.equal(kernels[1, 0, 2], expected)
+    assert torch.equal(kernels[0, 3, 1], expected.flip(0, 1))
+    assert kernels.sum(dim=(3, 4)).unique().tolist() == [25.0]
+
+
+def test_weights_are_summed_in_float32_under_autocast() -> None:
+    weight = torch.full((1, 1, 5, 5), 1.0 + 2.0**-12)
+    with torch.autocast("cpu", torch.bfloat16):
+        kernels = summed_kernels(weight)
+    assert kernels.dtype == torch.float32
+    assert float(kernels.max()) == 4.0 * (1.0 + 2.0**-12)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_a_doubling_unit_is_a_unit_after_doubling(kernel: int) -> None:
+    torch.manual_seed(0)
+    doubling = ConvUnit(3, 4, kernel, padding=kernel // 2, norm="layer", double=True)
+    plain = ConvUnit(3, 4, kernel, padding=kernel // 2, norm="layer")
+    plain.load_state_dict(doubling.state_dict())
+    x = torch.randn(2, 3, 5, 6)
+    torch.testing.assert_close(doubling(x), plain(F.interpolate(x, scale_factor=2, mode="nearest")))
