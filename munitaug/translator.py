@@ -56,6 +56,15 @@ class Translator(nn.Module, ABC):
     def decode(self, content: Content, style: Tensor) -> Tensor:
         """Gives N x C x H x W in [-1, 1] of N contents and style: N x style_dim."""
 
+    def decode_variants(self, content: Content, style: Tensor) -> Tensor:
+        """Gives K N x C x H x W in [-1, 1], K in a row for each of N contents.
+
+        Args:
+            content: of N images.
+            style: N x K x style_dim.
+        """
+        return self.decode(repeat_content(content, style.shape[1]), style.flatten(0, 1))
+
     @abstractmethod
     def encode_style(self, y: Tensor) -> Tensor:
         """Gives N x style_dim codes of target images y: N x C x H x W in [-1, 1].
@@ -93,8 +102,7 @@ class Translator(nn.Module, ABC):
         """Gives N x K x C x H x W; of one image no more than ``at_once`` variants are decoded at a time."""
         content = self.encode_content(x)
         made = [
-            self.decode(repeat_content(content, codes.shape[1]), codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
-            for codes in style.split(at_once, dim=1)
+            self.decode_variants(content, codes).unflatten(0, codes.shape[:2]) for codes in style.split(at_once, dim=1)
         ]
         return torch.cat(made, dim=1)
 

@@ -345,6 +345,10 @@ class MultiDomainTranslator(Translator):
         image: Tensor = self.decoder(content, self.style_mlp(style))
         return image.float()
 
+    def decode_variants(self, content: Content, style: Tensor) -> Tensor:
+        """Gives K N x C x H x W in [-1, 1] of N contents, not copied, and style: N x K x style_dim."""
+        return self.decode(content, style.flatten(0, 1))
+
     def encode_style(self, y: Tensor) -> Tensor:
         """Gives N x style_dim codes of target images y: N x C x H x W in [-1, 1], sides from 16 px up."""
         codes: Tensor = self.style_encoder(pad_to_multiple(y, self.size_multiple)[0])

@@ -394,6 +394,10 @@ class MunitTranslator(Translator):
         assert isinstance(content, Tensor)
         return self.target.decode(content, style)
 
+    def decode_variants(self, content: Content, style: Tensor) -> Tensor:
+        """Gives K N x C x H x W in [-1, 1] of N contents, not copied, and style: N x K x style_dim."""
+        return self.decode(content, style.flatten(0, 1))
+
     def encode_style(self, y: Tensor) -> Tensor:
         """Gives N x style_dim codes of target images y: N x C x H x W in [-1, 1], sides from 16 px up."""
         code: Tensor = self.target.style_encoder(pad_to_multiple(y, self.size_multiple)[0])

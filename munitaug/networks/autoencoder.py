@@ -129,11 +129,11 @@ class Decoder(nn.Module):
         return shape.n_residual * AdaptiveResidualBlock.parameter_count(shape.content_channels)
 
     def forward(self, content: Tensor, adain: Tensor) -> Tensor:
-        """Gives N x C x H x W in [-1, 1].
+        """Gives K N x C x H x W in [-1, 1].
 
         Args:
             content: N x content_channels x h x w.
-            adain: N x adain_count; each block's slice holds shift, scale, shift, scale.
+            adain: K N x adain_count, K in a row for each content; each block's slice holds shift, scale, shift, scale.
         """
         x = content
         for block, slice_of_block in zip(self.blocks, adain.chunk(len(self.blocks), dim=1), strict=True):
@@ -159,6 +159,6 @@ class AutoEncoder(nn.Module):
         return self.content_encoder(x), self.style_encoder(x)
 
     def decode(self, content: Tensor, style: Tensor) -> Tensor:
-        """Gives float32 N x C x H x W in [-1, 1] of content N x Q x h x w and style N x style_dim."""
+        """Gives float32 K N x C x H x W in [-1, 1] of content N x Q x h x w and style K N x style_dim."""
         image: Tensor = self.decoder(content, self.style_mlp(style))
         return image.float()

@@ -120,12 +120,13 @@ class AdaptiveResidualBlock(nn.Module):
         return 4 * channels
 
     def forward(self, x: Tensor, adain: Tensor) -> Tensor:
-        """Gives features of the same shape.
+        """Gives K N x C x H x W features; what no style enters is computed once for the K results of each sample.
 
         Args:
             x: N x C x H x W.
-            adain: N x 4C: shift and scale of the first layer, then shift and scale of the second.
+            adain: K N x 4C, K in a row for each sample: shift and scale of the first layer, then of the second.
         """
         shift_1, scale_1, shift_2, scale_2 = adain.to(x.dtype).chunk(4, dim=1)
         y = F.relu(adaptive_instance_norm(self.first(reflect_pad(x, 1)), shift_1, scale_1))
-        return x + adaptive_instance_norm(self.second(reflect_pad(y, 1)), shift_2, scale_2)
+        z = adaptive_instance_norm(self.second(reflect_pad(y, 1)), shift_2, scale_2)
+        return (x.unsqueeze(1) + z.unflatten(0, (len(x), -1))).flatten(0, 1)

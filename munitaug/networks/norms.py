@@ -24,9 +24,11 @@ def adaptive_instance_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
     Args:
         x: N x C x H x W features.
-        shift: N x C; scale: N x C (no "+1" is added: published code adds none).
+        shift: N x C, or K N x C for K results of each sample in a row, without K copies of it; scale: the same (no "+1"
+            is added: published code adds none).
     """
-    return instance_norm(x) * scale[:, :, None, None] + shift[:, :, None, None]
+    shape = (len(x), -1, x.shape[1], 1, 1)
+    return (instance_norm(x).unsqueeze(1) * scale.view(shape) + shift.view(shape)).flatten(0, 1)
 
 
 class MunitLayerNorm(nn.Module):

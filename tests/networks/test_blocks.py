@@ -106,3 +106,13 @@ def test_in_an_adain_slice_the_shift_stands_before_the_scale() -> None:
     # first layer: a shift of -100 lets ReLU give 0 everywhere, so the second convolution sees nothing but its bias
     silent = block(x, torch.tensor([[-100.0, -100.0, 1.0, 1.0, 0.0, 0.0, 5.0, 5.0]]))
     torch.testing.assert_close(silent, x, atol=1e-3, rtol=0)
+
+
+def test_styles_of_one_content_share_what_no_style_enters() -> None:
+    block, x = AdaptiveResidualBlock(3), torch.randn(2, 3, 4, 5)
+    adain = torch.randn(6, AdaptiveResidualBlock.parameter_count(3))
+    seen: list[int] = []
+    block.first.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    shared = block(x, adain)
+    torch.testing.assert_close(shared, block(x.repeat_interleave(3, dim=0), adain))
+    assert seen == [2, 6]
