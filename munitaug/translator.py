@@ -6,7 +6,8 @@ Floor 2: imports types, images.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Protocol, cast
+from contextlib import nullcontext
+from typing import ClassVar, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,9 @@ PIXELS_AT_ONCE = 2**15
 anew, page by page: at 256 px a batch of 4 x 4 then takes twice the time of its images one by one."""
 
 
+Precision = Literal["float32", "bfloat16"]
+
+
 class Translator(nn.Module, ABC):
     """Translates images of one domain into the other; pure: equal inputs give equal outputs.
 
@@ -39,6 +43,8 @@ class Translator(nn.Module, ABC):
     style_bank: Tensor
     reads_styles: ClassVar[bool] = True
     """Whether encode_style gives codes of images; where not, it refuses."""
+    precision: Precision = "float32"
+    """Of convolutions and products in ``translate``; weights, norms and results stay float32."""
 
     def __init__(self, channels: int, size_multiple: int, style_dim: int, style_bank: Tensor | None = None) -> None:
         super().__init__()
@@ -91,12 +97,17 @@ class Translator(nn.Module, ABC):
         if count == 0 or variants == 0:
             return x.new_zeros((count, variants, *x.shape[1:]))
         padded, padding = pad_to_multiple(x, self.size_multiple)
+        if x.device.type == "cpu":
+            padded = padded.contiguous(memory_format=torch.channels_last)  # a third faster there
         at_once = count * variants
         if x.device.type == "cpu" and not torch.is_grad_enabled():  # a graph keeps all the memory anyway
             at_once = max(1, PIXELS_AT_ONCE // (padded.shape[-2] * padded.shape[-1]))
         rows = max(1, at_once // variants)
         pieces = zip(padded.split(rows), style.split(rows), strict=True)
-        return crop_padding(torch.cat([self._translate_piece(*piece, at_once) for piece in pieces]), padding)
+        lower = torch.autocast(x.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+        with lower:  # or as the caller has it
+            made = [self._translate_piece(*piece, at_once) for piece in pieces]
+        return crop_padding(torch.cat(made), padding)
 
     def _translate_piece(self, x: Tensor, style: Tensor, at_once: int) -> Tensor:
         """Gives N x K x C x H x W; of one image no more than ``at_once`` variants are decoded at a time."""

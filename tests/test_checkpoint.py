@@ -418,3 +418,15 @@ def test_a_one_sided_method_says_so_when_the_other_direction_is_asked_for(tmp_pa
     assert shared_translator(folder, "a2b").style_dim == TINY.style_dim
     with pytest.raises(ValueError, match='translates "a2b" only, but direction is "b2a"'):
         shared_translator(folder, "b2a")
+
+
+def test_a_translator_may_work_in_bfloat16(saved: Path) -> None:
+    exact, faster = shared_translator(saved), shared_translator(saved, precision="bfloat16")
+    x, style = torch.rand(2, exact.channels, 16, 16) * 2.0 - 1.0, torch.randn(2, 3, exact.style_dim)
+    expected, given = exact.translate(x, style), faster.translate(x, style)
+    assert given.dtype == torch.float32
+    assert 0.0 < float((given - expected).abs().mean()) < 0.02
+    with torch.autocast("cpu", torch.bfloat16):  # the caller's choice stands
+        assert torch.equal(exact.translate(x, style), given)
+    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'half'"):
+        shared_translator(saved, precision="half")  # type: ignore[arg-type]

@@ -47,7 +47,7 @@ def reflect_pad(x: Tensor, pixels: int, at_least: int = 0) -> Tensor:
 
 
 class ConvUnit(nn.Module):
-    """Reflect pad, convolution with bias, normalisation, activation, in this order; first doubled, if asked for.
+    """Reflect pad, convolution with bias, normalisation, activation, in this order; first doubled if asked for.
 
     The bias stands also where instance norm removes it again, as in NVlabs/MUNIT networks.py (Conv2dBlock),
     so that parameter counts and foreign weights agree.
@@ -62,10 +62,10 @@ class ConvUnit(nn.Module):
         padding: int = 0,
         norm: Norm = "none",
         activation: Activation = "relu",
-        double: bool = False,
+        doubled: bool = False,
     ) -> None:
         super().__init__()
-        self.double = double
+        self.doubled = doubled
         self.kernel = kernel
         self.padding = padding
         self.norm = norm
@@ -83,10 +83,10 @@ class ConvUnit(nn.Module):
         return activate(x, self.activation)
 
     def _convolved(self, x: Tensor) -> Tensor:
-        if self.double and self.kernel == DOUBLED_KERNEL:
+        if self.doubled and self.kernel == DOUBLED_KERNEL:
             assert self.conv.bias is not None
             return doubled_conv(x, self.conv.weight, self.conv.bias)
-        if self.double:
+        if self.doubled:
             x = F.interpolate(x, scale_factor=2, mode="nearest")
         out: Tensor = self.conv(reflect_pad(x, self.padding, self.kernel))
         return out
@@ -129,4 +129,5 @@ class AdaptiveResidualBlock(nn.Module):
         shift_1, scale_1, shift_2, scale_2 = adain.to(x.dtype).chunk(4, dim=1)
         y = F.relu(adaptive_instance_norm(self.first(reflect_pad(x, 1)), shift_1, scale_1))
         z = adaptive_instance_norm(self.second(reflect_pad(y, 1)), shift_2, scale_2)
-        return (x.unsqueeze(1) + z.unflatten(0, (len(x), -1))).flatten(0, 1)
+        sums: Tensor = x.unsqueeze(1) + z.unflatten(0, (len(x), -1))
+        return sums.flatten(0, 1)

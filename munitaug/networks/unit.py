@@ -131,7 +131,7 @@ class LaterFormDecoder(nn.Module):
         self.blocks = nn.Sequential(*[ResidualBlock(width) for _ in range(shape.n_residual)])
         self.upsampling = nn.ModuleList()
         for _ in range(shape.n_downsample):
-            self.upsampling.append(ConvUnit(width, width // 2, kernel, padding=kernel // 2, norm="layer", double=True))
+            self.upsampling.append(ConvUnit(width, width // 2, kernel, padding=kernel // 2, norm="layer", doubled=True))
             width //= 2
         self.to_image = ConvUnit(width, shape.channels, edge, padding=edge // 2, activation="tanh")
 

@@ -53,7 +53,7 @@ def test_weights_are_summed_in_float32_under_autocast() -> None:
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_a_doubling_unit_is_a_unit_after_doubling(kernel: int) -> None:
     torch.manual_seed(0)
-    doubling = ConvUnit(3, 4, kernel, padding=kernel // 2, norm="layer", double=True)
+    doubling = ConvUnit(3, 4, kernel, padding=kernel // 2, norm="layer", doubled=True)
     plain = ConvUnit(3, 4, kernel, padding=kernel // 2, norm="layer")
     plain.load_state_dict(doubling.state_dict())
     x = torch.randn(2, 3, 5, 6)
