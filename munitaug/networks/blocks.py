@@ -129,5 +129,5 @@ class AdaptiveResidualBlock(nn.Module):
         shift_1, scale_1, shift_2, scale_2 = adain.to(x.dtype).chunk(4, dim=1)
         y = F.relu(adaptive_instance_norm(self.first(reflect_pad(x, 1)), shift_1, scale_1))
         z = adaptive_instance_norm(self.second(reflect_pad(y, 1)), shift_2, scale_2)
-        sums: Tensor = x.unsqueeze(1) + z.unflatten(0, (len(x), -1))
+        sums: Tensor = x.unsqueeze(1) + z.unflatten(0, (x.shape[0], -1))
         return sums.flatten(0, 1)

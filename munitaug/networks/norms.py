@@ -27,7 +27,7 @@ def adaptive_instance_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         shift: N x C, or K N x C for K results of each sample in a row, without K copies of it; scale: the same (no "+1"
             is added: published code adds none).
     """
-    shape = (len(x), -1, x.shape[1], 1, 1)
+    shape = (x.shape[0], -1, x.shape[1], 1, 1)  # not len(x), which fixes the number in an exported graph
     return (instance_norm(x).unsqueeze(1) * scale.view(shape) + shift.view(shape)).flatten(0, 1)
 
 
