@@ -5,6 +5,8 @@ Floor 1: imports torch only.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +15,13 @@ EPSILON = 1e-5
 
 
 def instance_norm(x: Tensor) -> Tensor:
-    """Gives x with zero mean and unit (biased) variance per sample and channel; N x C x H x W."""
+    """Gives x with zero mean and unit (biased) variance per sample and channel; N x C x H x W.
+
+    Groups of one channel are the same thing; on a CPU that operation takes a third of the time where channels come
+    first, and up to ten times as long where they come last.
+    """
+    if x.is_contiguous():
+        return F.group_norm(x, x.shape[1], eps=EPSILON)
     return F.instance_norm(x, eps=EPSILON)
 
 
@@ -36,6 +44,10 @@ class MunitLayerNorm(nn.Module):
 
     As in NVlabs/MUNIT networks.py (class LayerNorm): the deviation is the unbiased one, and eps is added
     to the deviation, outside the root. The gain starts at U(0, 1), the shift at 0.
+
+    (x - mean) / (unbiased deviation + eps) is (x - mean) / biased deviation, which torch has as one operation, times
+    1 / (sqrt(n / (n - 1)) + eps / biased deviation). The gradient leaves out how that last factor moves with x: a share of
+    eps / deviation, 1e-5 of it.
     """
 
     def __init__(self, channels: int) -> None:
@@ -45,7 +57,10 @@ class MunitLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives normalised features; N x C x H x W, same dtype as came in."""
-        wide = x.float()
-        variance, mean = torch.var_mean(wide, dim=(1, 2, 3), keepdim=True, correction=1)
-        normalised = (wide - mean) / (variance.sqrt() + EPSILON)
-        return (normalised * self.gain[:, None, None] + self.shift[:, None, None]).to(x.dtype)
+        count = x[0].numel()
+        normalised, _, inverse = torch.native_group_norm(
+            x, None, None, x.shape[0], x.shape[1], x.shape[2] * x.shape[3], 1, 0.0
+        )
+        share = 1.0 / (math.sqrt(count / (count - 1)) + EPSILON * inverse.detach().float())
+        scale = share.view(-1, 1, 1, 1) * self.gain[:, None, None]
+        return torch.addcmul(self.shift[:, None, None].to(x.dtype), normalised, scale.to(x.dtype))

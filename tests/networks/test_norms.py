@@ -72,3 +72,23 @@ def test_layer_norm_of_half_precision_counts_in_float32() -> None:
     out = norm(x)
     assert out.dtype == torch.bfloat16
     torch.testing.assert_close(out.float(), norm(x.float()), atol=0.02, rtol=0.02)
+
+
+def test_the_gradient_of_layer_norm_is_that_of_its_formula() -> None:
+    norm = MunitLayerNorm(3)
+    x = (torch.randn(2, 3, 4, 5) * 3 + 1).requires_grad_()
+    weights = torch.randn(2, 3, 4, 5)
+    variance, mean = torch.var_mean(x, dim=(1, 2, 3), keepdim=True, correction=1)
+    by_formula = (x - mean) / (variance.sqrt() + 1e-5) * norm.gain[:, None, None] + norm.shift[:, None, None]
+    wanted = torch.autograd.grad(by_formula, (x, norm.gain, norm.shift), weights)
+    for gradient, right in zip(torch.autograd.grad(norm(x), (x, norm.gain, norm.shift), weights), wanted, strict=True):
+        torch.testing.assert_close(gradient, right, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_norms_give_the_same_in_either_memory_layout(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 6, 4, 5)
+    other = x.to(memory_format=layout)
+    torch.testing.assert_close(instance_norm(other), instance_norm(x))
+    norm = MunitLayerNorm(6)
+    torch.testing.assert_close(norm(other), norm(x))
