@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPSILON = 1e-5
+NOT_ZERO = 1e-20
+"""Added to a variance that is divided by, so that constant maps give zeros; far below what matters elsewhere."""
 
 
 def instance_norm(x: Tensor) -> Tensor:
@@ -46,8 +48,8 @@ class MunitLayerNorm(nn.Module):
     to the deviation, outside the root. The gain starts at U(0, 1), the shift at 0.
 
     (x - mean) / (unbiased deviation + eps) is (x - mean) / biased deviation, which torch has as one operation, times
-    1 / (sqrt(n / (n - 1)) + eps / biased deviation). The gradient leaves out how that last factor moves with x: a share of
-    eps / deviation, 1e-5 of it.
+    1 / (sqrt(n / (n - 1)) + eps / biased deviation). The gradient leaves out how that last factor moves with x: a share
+    of eps / deviation, 1e-5 of it.
     """
 
     def __init__(self, channels: int) -> None:
@@ -59,7 +61,7 @@ class MunitLayerNorm(nn.Module):
         """Gives normalised features; N x C x H x W, same dtype as came in."""
         count = x[0].numel()
         normalised, _, inverse = torch.native_group_norm(
-            x, None, None, x.shape[0], x.shape[1], x.shape[2] * x.shape[3], 1, 0.0
+            x, None, None, x.shape[0], x.shape[1], x.shape[2] * x.shape[3], 1, NOT_ZERO
         )
         share = 1.0 / (math.sqrt(count / (count - 1)) + EPSILON * inverse.detach().float())
         scale = share.view(-1, 1, 1, 1) * self.gain[:, None, None]

@@ -18,7 +18,7 @@ def test_the_translator_gives_the_images_of_the_published_generator(tmp_path: Pa
     method = read_cut(saved(network.state_dict(), tmp_path / "g.pth"))
     assert method.directions == (("a", "b"),)
     found = method.translator("a", "b").translate(some_images(), torch.zeros(2, 1, 0)).squeeze(1)
-    # rounding, which a deep network of random weights enlarges; weights in a wrong place make differences of 0.1 and more
+    # rounding, which a deep network of random weights enlarges; weights in a wrong place differ by 0.1 and more
     torch.testing.assert_close(found, network(some_images()), atol=5e-5, rtol=0)
 
 

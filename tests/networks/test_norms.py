@@ -92,3 +92,14 @@ def test_norms_give_the_same_in_either_memory_layout(layout: torch.memory_format
     torch.testing.assert_close(instance_norm(other), instance_norm(x))
     norm = MunitLayerNorm(6)
     torch.testing.assert_close(norm(other), norm(x))
+
+
+def test_layer_norm_of_a_constant_is_the_shift() -> None:
+    norm, x = MunitLayerNorm(2), torch.full((1, 2, 3, 3), 7.0).requires_grad_()
+    with torch.no_grad():
+        norm.shift.copy_(torch.tensor([0.5, -1.0]))
+    out = norm(x)
+    assert torch.equal(out[0, :, 0, 0], torch.tensor([0.5, -1.0]))
+    out.sum().backward()
+    assert x.grad is not None
+    assert bool(x.grad.isfinite().all())
