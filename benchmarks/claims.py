@@ -27,12 +27,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +37,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import munitaug
+from benchmarks.circumstances import circumstances
 from benchmarks.methods import PAIRS, SIZE_PX, render_columns
 
 PAIR = "synthetic:digits"
@@ -104,9 +101,7 @@ def main() -> None:
     for name, seed in tqdm(missing, desc="cells", unit="cell"):
         checkpoint = _train(name, seed, domains[0], domains[1], options)
         row: Row = {"pair": PAIR, "variant": name, "seed": seed, "steps": options.steps}
-        row |= _measured(checkpoint, seed, domains[2], domains[3], judges) | circumstances(
-            "python -m benchmarks.claims"
-        )
+        row |= _measured(checkpoint, seed, domains[2], domains[3], judges) | circumstances("benchmarks.claims")
         with open(out, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         finished.append(row)
@@ -171,18 +166,6 @@ def _measured(
         "diversity": round(varied, 4),
         "upright": round(100.0 * float((upright_judge(telling).argmax(dim=1) == 0).float().mean()), 2),
         "scored_images": len(images),
-    }
-
-
-def circumstances(module: str) -> Row:
-    """Gives device, versions, commit, date and the command, which runs ``module``."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "device": f"cpu, {platform.machine()}",
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "command": " ".join([module, *sys.argv[1:]]),
     }
 
 

@@ -22,15 +22,11 @@ import hashlib
 import json
 import math
 import os
-import platform
 import queue
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -40,6 +36,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import munitaug
+from benchmarks.circumstances import circumstances
 from benchmarks.conditions import CONDITIONS, USUAL
 from benchmarks.conditions.base import Cell
 from benchmarks.pairs import PAIRS, FolderPair, PairData, PairMissingError, open_pair
@@ -368,7 +365,7 @@ def run_job(job: Job) -> Iterator[Row]:
         row |= {"protocol": job.plan.protocol, "size": data.size, "channels": data.channels}
         row |= {"classifier": job.plan.settings.classifier, "steps": job.plan.settings.steps}
         row |= {"plan": decided_by(job.plan), "last_iterate": True, "seconds": round(seconds, 1)}
-        yield row | _circumstances(device)
+        yield row | circumstances("benchmarks.digits", device)
 
 
 def make_cell(job: Job) -> tuple[Cell, PairData]:
@@ -455,18 +452,6 @@ def _on(device: str, domain: munitaug.ImageDomain, count: int | None = None) -> 
 
 def _digest(facts: Row) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _circumstances(device: str) -> Row:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu, {platform.machine()}, one thread"
-    return {
-        "device": name,
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "command": "python -m benchmarks.digits " + " ".join(sys.argv[1:]),
-    }
 
 
 def _table(rows: Sequence[Row], plan: Plan) -> str:

@@ -34,7 +34,7 @@ from torchvision.utils import save_image
 from tqdm import tqdm
 
 import munitaug
-from benchmarks.claims import circumstances
+from benchmarks.circumstances import circumstances
 from benchmarks.conditions.plain import oracle
 from benchmarks.conditions.self_training import SEMANTIC_WEIGHT
 from benchmarks.digits import Job, Places, Plan, make_cell
@@ -153,7 +153,7 @@ def main() -> None:
     for pair, seed, steps in tqdm([cell for cell in wanted if cell not in known], desc="cells", unit="cell"):
         sheet = out.with_name(f"digits-{pair.replace(':', '-')}-translations.png") if seed == 0 else None
         row: Row = {"pair": pair, "seed": seed, "translator-steps": steps}
-        row |= measure(Job(pair, seed, (), plan, places), sheet) | circumstances("python -m benchmarks.flips")
+        row |= measure(Job(pair, seed, (), plan, places), sheet) | circumstances("benchmarks.flips", options.device)
         rows.append(row)
         with open(out, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

@@ -36,7 +36,8 @@ from torchvision.utils import save_image
 from tqdm import tqdm
 
 import munitaug
-from benchmarks.claims import Row, circumstances
+from benchmarks.circumstances import circumstances
+from benchmarks.claims import Row
 from benchmarks.methods import SIZE_PX, render_columns
 from munitaug.random import torch_generator
 
@@ -171,7 +172,7 @@ def main() -> None:
         translator = munitaug.shared_translator(_train(name, seed, source, target, options))
         row: Row = {"method": name, "seed": seed, "steps": options.steps, "scored_pairs": SCORED_PAIRS}
         row |= measured(paths_of(name, translator), translator, source_test, target_test)
-        row |= circumstances("python -m benchmarks.interpolation")
+        row |= circumstances("benchmarks.interpolation")
         with open(out, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         finished.append(row)

@@ -23,14 +23,10 @@ import argparse
 import json
 import math
 import os
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -40,6 +36,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import munitaug
+from benchmarks.circumstances import circumstances
 
 SIZE_PX = 16
 PAIRS = {
@@ -158,7 +155,7 @@ def run_cell(job: Job) -> Row:
         row |= {"steps_per_second": round(job.steps / seconds, 2), "parameters": facts.all_parameters}
         row |= _measured(checkpoint, job, source_test, target_test, _judge(job, target))
     row["downstream"] = _downstream(job, checkpoint, source, target, target_test)
-    return row | _circumstances(job)
+    return row | circumstances("benchmarks.methods", job.device)
 
 
 def run_folder(job: Job) -> Path:
@@ -262,18 +259,6 @@ def _downstream(
         progress=False,
     )
     return next(row["accuracy"] for row in rows if row["seed"] == job.seed)
-
-
-def _circumstances(job: Job) -> Row:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    device = torch.cuda.get_device_name() if job.device.startswith("cuda") else f"cpu, {platform.machine()}, one thread"
-    return {
-        "device": device,
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "command": "python -m benchmarks.methods " + " ".join(sys.argv[1:]),
-    }
 
 
 COLUMNS = (

@@ -22,14 +22,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,6 +36,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import munitaug
+from benchmarks.circumstances import circumstances
 from benchmarks.conditions.base import Cell, ConditionFunction
 from benchmarks.conditions.coral import coral
 from benchmarks.conditions.dann import dann
@@ -369,7 +367,7 @@ def run_cell(job: Job) -> Row:
     row |= {"protocol": job.protocol, "size": data.size, "channels": data.channels}
     row |= {"classifier": job.settings.classifier, "steps": job.settings.steps}
     row |= {"plan": decided_by(job.settings, job.protocol), "last_iterate": True, "seconds": round(seconds, 1)}
-    return row | _circumstances(job.device)
+    return row | circumstances("benchmarks.peers", job.device)
 
 
 def _no_translator(method: str, weight: float) -> munitaug.Translator:
@@ -388,19 +386,6 @@ def _scored(kept: Kept, cell: Cell, test: TestSet) -> list[Row]:
         scores = {"im-pytorch-adapt": round(information_score(model.eval(), images), 6)} if validated else {}
         rows.append({"stage": stage, "step": step, "accuracy": test.score(model)["accuracy"], "scores": scores})
     return rows
-
-
-def _circumstances(device: str) -> Row:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    threads = torch.get_num_threads()
-    on_cpu = f"cpu, {platform.machine()}, " + ("one thread" if threads == 1 else f"{threads} threads")
-    return {
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else on_cpu,
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "command": "python -m benchmarks.peers " + " ".join(sys.argv[1:]),
-    }
 
 
 def table(rows: Sequence[Row], plan: Row) -> str:

@@ -23,16 +23,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,6 +39,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import munitaug
+from benchmarks.circumstances import circumstances
 from munitaug.data import ArrayDomain
 
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -299,7 +296,8 @@ def main(arguments: list[str] | None = None) -> None:
     torch.manual_seed(0)
     names = options.work or (list(WORK) if options.device.startswith("cuda") else list(ON_CPU))
     peaks = measure_peaks(options.device, options.precision)
-    facts = _facts(options, arguments)
+    facts = circumstances("benchmarks.roofline", options.device, arguments)
+    facts |= {"precision": options.precision, "channels_last": options.channels_last, "compile": options.compile}
     print(
         f"{facts['device']}, {options.threads} threads, {options.precision}: "
         f"{peaks.operations / 1e9:.0f} billion operations, "
@@ -331,22 +329,6 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7, help="timed runs; the median counts")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/roofline.jsonl"))
     return parser.parse_args(arguments)
-
-
-def _facts(options: argparse.Namespace, arguments: list[str] | None) -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    cuda = options.device.startswith("cuda")
-    return {
-        "precision": options.precision,
-        "channels_last": options.channels_last,
-        "compile": options.compile,
-        "threads": options.threads,
-        "device": torch.cuda.get_device_name(options.device) if cuda else f"cpu, {platform.machine()}",
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "command": " ".join(["python -m benchmarks.roofline", *(sys.argv[1:] if arguments is None else arguments)]),
-    }
 
 
 if __name__ == "__main__":

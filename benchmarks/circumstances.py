@@ -1,0 +1,43 @@
+"""What stands beside every figure: how it came about."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def circumstances(module: str, device: str = "cpu", arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Gives device, threads, torch, commit, date and command.
+
+    Args:
+        module: that runs, for example "benchmarks.digits".
+        device: "cpu" or "cuda".
+        arguments: of the command; None takes those of this process.
+    """
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "commit": commit.stdout.strip(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "command": " ".join(["python -m", module, *(sys.argv[1:] if arguments is None else arguments)]),
+    }
+
+
+def device_name(device: str) -> str:
+    """Gives the GPU's name, or the processor's and how many cores there are."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text(encoding="utf-8").splitlines() if cpus.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
