@@ -39,7 +39,10 @@ class LabelMissingError(ValueError):
 
 @dataclass(frozen=True)
 class Pair:
-    """One unpaired training batch: images of both domains, in no correspondence with one another.
+    """One unpaired training batch, or a part of it: images of both domains, in no correspondence with one another.
+
+    Where several processes train together, or gradients are accumulated, a loss gets an equal part of the batch. What
+    it draws it draws for the whole batch and takes its own :meth:`rows`, so that the parts add up to the batch.
 
     Args:
         a: N x C x H x W in [-1, 1], images of domain a.
@@ -47,6 +50,8 @@ class Pair:
         label_a: N int64 classes of ``a``, or ``None``; ``-1`` marks an unlabelled image.
         seed: decides every random draw of the losses (styles, pools); a function of (run seed, step).
         domains: which domains these are, for a method of more than two.
+        part: which part of the batch this is, from 0.
+        parts: equal parts that the batch was cut into; 1 for a whole one.
     """
 
     a: Tensor
@@ -54,6 +59,17 @@ class Pair:
     label_a: Tensor | None = None
     seed: int = 0
     domains: tuple[DomainKey, DomainKey] = ("a", "b")
+    part: int = 0
+    parts: int = 1
+
+    @property
+    def batch_size(self) -> int:
+        """Gives the images of each domain in the whole batch."""
+        return len(self.a) * self.parts
+
+    def rows(self, drawn: Tensor) -> Tensor:
+        """Gives this part's N rows of what was drawn for the whole batch: batch_size x ..."""
+        return drawn[len(self.a) * self.part :][: len(self.a)]
 
 
 BOTH_DIRECTIONS: tuple[tuple[DomainKey, DomainKey], ...] = (("a", "b"), ("b", "a"))

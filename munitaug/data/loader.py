@@ -45,11 +45,16 @@ class PairLoader(ABC):
         self.workers = workers
 
     @abstractmethod
-    def pair_at(self, step: int) -> Pair:
-        """Gives the pair of one step; images are N x C x H x W in [-1, 1]."""
+    def pair_at(self, step: int, rows: Tensor | None = None) -> Pair:
+        """Gives the pair of one step; images are N x C x H x W in [-1, 1].
 
-    def from_step(self, step: int) -> Iterator[Pair]:
-        """Gives the pairs of ``step``, ``step + 1``, ... without end.
+        Args:
+            step: from 0.
+            rows: which of the batch's images are wanted, for a process that trains on a part of it; None takes all.
+        """
+
+    def from_step(self, step: int, rows: Tensor | None = None) -> Iterator[Pair]:
+        """Gives the pairs of ``step``, ``step + 1``, ... without end; ``rows`` as in :meth:`pair_at`.
 
         Raises:
             ValueError: step is negative.
@@ -57,9 +62,9 @@ class PairLoader(ABC):
         if step < 0:
             raise ValueError(f"step must be 0 or more, got {step}")
         if self.workers == 0:
-            return map(self.pair_at, count(step))
+            return (self.pair_at(number, rows) for number in count(step))
         batches = DataLoader(
-            _Pairs(self),
+            _Pairs(self, rows),
             batch_size=None,
             sampler=_StepsFrom(step),
             num_workers=self.workers,
@@ -107,12 +112,13 @@ class UnpairedLoader(PairLoader):
         self._stream_a = _DomainStream(domain_a, "a", batch_size, seed, flip, crop)
         self._stream_b = _DomainStream(domain_b, "b", batch_size, seed, flip, crop)
 
-    def pair_at(self, step: int) -> Pair:
-        """Gives the pair of one step; images are N x C x H x W in [-1, 1]."""
-        order_a = self._stream_a.order(step)
+    def pair_at(self, step: int, rows: Tensor | None = None) -> Pair:
+        """Gives the pair of one step, or these rows of it; images are N x C x H x W in [-1, 1]."""
+        rows = torch.arange(self.batch_size) if rows is None else rows
+        order_a = self._stream_a.order(step)[rows]
         return Pair(
-            a=self._stream_a.images(step, order_a),
-            b=self._stream_b.images(step, self._stream_b.order(step)),
+            a=self._stream_a.images(step, order_a, rows),
+            b=self._stream_b.images(step, self._stream_b.order(step)[rows], rows),
             label_a=None if self._labels_a is None else self._labels_a[order_a],
             seed=seed_of(self.seed, "pair", step),
         )
@@ -161,12 +167,12 @@ class MultiDomainLoader(PairLoader):
             for first, second in combinations(domains, 2)
         }
 
-    def pair_at(self, step: int) -> Pair:
-        """Gives the pair of one step; its ``domains`` say which two it is of."""
+    def pair_at(self, step: int, rows: Tensor | None = None) -> Pair:
+        """Gives the pair of one step, or these rows of it; its ``domains`` say which two it is of."""
         turn, place = divmod(step, len(self._loaders))
         order = random_permutation(len(self._loaders), self.seed, "domains", turn)
         names = list(self._loaders)[int(order[place])]
-        pair = self._loaders[names].pair_at(turn)
+        pair = self._loaders[names].pair_at(turn, rows)
         return replace(pair, seed=seed_of(self.seed, "pair", step), domains=names)
 
 
@@ -239,11 +245,11 @@ class _DomainStream:
         length = len(self.domain)
         return torch.tensor([int(self._permutation(draw // length)[draw % length]) for draw in draws])
 
-    def images(self, step: int, order: Tensor) -> Tensor:
-        """Gives N x C x H x W in [-1, 1] of these indices, flipped and cropped as drawn for the step."""
+    def images(self, step: int, order: Tensor, rows: Tensor) -> Tensor:
+        """Gives N x C x H x W in [-1, 1] of these indices, flipped and cropped as drawn for these rows of the step."""
         generator = torch_generator(self.seed, "augment", step, self.key)
-        mirrored = torch.rand(self.batch_size, generator=generator) < 0.5
-        corners = torch.rand(self.batch_size, 2, generator=generator, dtype=torch.float64)
+        mirrored = (torch.rand(self.batch_size, generator=generator) < 0.5)[rows]
+        corners = torch.rand(self.batch_size, 2, generator=generator, dtype=torch.float64)[rows]
         if self.crop is None:
             images = self.domain.images(order)
         else:
@@ -271,13 +277,14 @@ def _cut(image: Tensor, corner: Tensor, side: int) -> Tensor:
 
 
 class _Pairs(Dataset[Pair]):
-    """Item ``step`` is the whole batch of that step, so workers need no shared state."""
+    """Item ``step`` is the batch of that step, so workers need no shared state."""
 
-    def __init__(self, loader: PairLoader) -> None:
+    def __init__(self, loader: PairLoader, rows: Tensor | None) -> None:
         self._loader = loader
+        self._rows = rows
 
     def __getitem__(self, step: int) -> Pair:
-        return self._loader.pair_at(step)
+        return self._loader.pair_at(step, self._rows)
 
 
 class _StepsFrom(Sampler[int]):

@@ -27,6 +27,7 @@ from munitaug.losses import (
     pairwise_distances,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.methods.parts import compared, exchange
 from munitaug.networks.image_pool import ImagePool
 from munitaug.networks.initialise import initialise_weights
 from munitaug.networks.one_to_one import MappingShape, NetworkName
@@ -234,7 +235,7 @@ class DistanceGan(Method):
             with torch.no_grad():
                 fresh = self.generators[source](images[source])
             pool = cast(ImagePool, self.pools[target])
-            fake = pool.exchange(fresh, torch_generator(pair.seed, "pool", target))
+            fake = exchange(pool, fresh, pair, torch_generator(pair.seed, "pool", target))
             loss = discriminator_loss(judge(images[target]), judge(fake), "lsgan")
             terms[f"gan_{target}"] = 0.5 * self._config.weight_gan * loss
         return terms
@@ -247,7 +248,10 @@ class DistanceGan(Method):
             scores = self.discriminators[target](fake)
             terms[f"gan_{target}"] = config.weight_gan * generator_adversarial_loss(scores, "lsgan")
             if config.weight_distance > 0.0:
-                term = self.distance_loss(images[source], fake, source, target)
+                between = (images[source], fake)
+                if config.distance != "self":
+                    between = compared(images[source], pair), compared(fake, pair)
+                term = self.distance_loss(*between, source, target)
                 terms[f"distance_{target}"] = config.weight_distance * term
             if config.weight_cycle > 0.0:
                 back = self.generators[target](fake)

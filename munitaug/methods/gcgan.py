@@ -22,6 +22,7 @@ from munitaug.losses import (
     pairwise_distances,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.methods.parts import compared, exchange
 from munitaug.networks.image_pool import ImagePool
 from munitaug.networks.initialise import initialise_weights
 from munitaug.networks.one_to_one import MappingShape, NetworkName
@@ -212,7 +213,7 @@ class GcGan(Method):
             )
             for name, judge, real, made in streams:
                 pool = cast(ImagePool, self.pools[f"{name}_{target}"])
-                kept = pool.exchange(made, torch_generator(pair.seed, "pool", name, target))
+                kept = exchange(pool, made, pair, torch_generator(pair.seed, "pool", name, target))
                 loss = discriminator_loss(judge(real), judge(kept), "lsgan")
                 terms[f"{name}_{target}"] = 0.5 * self._config.weight_gan * loss
         return terms
@@ -232,11 +233,11 @@ class GcGan(Method):
             if config.weight_geometry > 0.0:
                 loss = geometry_loss(fake, turned_fake, config.geometry)
                 terms[f"geometry_{target}"] = config.weight_geometry * loss
-            terms |= self._optional_terms(images, fake, source, target)
+            terms |= self._optional_terms(pair, images, fake, source, target)
         return terms
 
     def _optional_terms(
-        self, images: dict[str, Tensor], fake: Tensor, source: DomainKey, target: DomainKey
+        self, pair: Pair, images: dict[str, Tensor], fake: Tensor, source: DomainKey, target: DomainKey
     ) -> dict[str, Tensor]:
         """Gives identity, cycle and distance terms of one direction, as far as they have a weight."""
         config, generator = self._config, self.generators[source]
@@ -248,8 +249,8 @@ class GcGan(Method):
         if config.weight_cycle > 0.0:
             back = self.generators[target](fake)
             terms[f"cycle_{source}"] = config.weight_cycle * mean_absolute_difference(back, images[source])
-        if config.weight_distance > 0.0 and len(fake) > 1:
-            before, after = pairwise_distances(images[source]), pairwise_distances(fake)
+        if config.weight_distance > 0.0 and pair.batch_size > 1:
+            before, after = (pairwise_distances(compared(each, pair)) for each in (images[source], fake))
             terms[f"distance_{target}"] = config.weight_distance * mean_absolute_difference(before, after)
         return terms
 

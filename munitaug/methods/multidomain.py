@@ -267,8 +267,8 @@ class MultiDomain(Method):
 
     def _draw_styles(self, pair: Pair, phase: str) -> tuple[Tensor, Tensor]:
         generator = torch_generator(seed_of(pair.seed, *pair.domains), "style", phase)
-        shape = (len(pair.a), self._config.style_dim)
-        first, second = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+        shape = (pair.batch_size, self._config.style_dim)
+        first, second = (pair.rows(torch.randn(shape, generator=generator)) for _ in "ab")
         return first.to(pair.a.device), second.to(pair.a.device)
 
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from munitaug import ranks
 from munitaug.images import match_channels, pad_to_multiple
 from munitaug.losses import (
     GanLoss,
@@ -283,8 +284,8 @@ class Munit(Method):
 
     def _draw_styles(self, pair: Pair, phase: str) -> tuple[Tensor, Tensor]:
         generator = torch_generator(pair.seed, "style", phase)
-        shape = (len(pair.a), self._config.style_dim)
-        style_a, style_b = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+        shape = (pair.batch_size, self._config.style_dim)
+        style_a, style_b = (pair.rows(torch.randn(shape, generator=generator)) for _ in "ab")
         return style_a.to(pair.a.device), style_b.to(pair.a.device)
 
     def _padded(self, pair: Pair) -> tuple[Tensor, Tensor]:
@@ -369,7 +370,7 @@ class Munit(Method):
         terms = {}
         for key, side, other, style in (("a", a, b, style_a), ("b", b, a, style_b)):
             second = self._auto_encoder(key).decode(other.content, style)
-            loss = mode_seeking_loss(side.fake, second, side.drawn_style, style)
+            loss = mode_seeking_loss(*(ranks.gather(each) for each in (side.fake, second, side.drawn_style, style)))
             terms[f"mode_seeking_{key}"] = self._config.weight_mode_seeking * loss
         return terms
 

@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from munitaug import ranks
 from munitaug.method import Loss, Method, MethodConfig, OptimiserSettings, Phase
 from munitaug.random import torch_generator
 from munitaug.styles import PriorStyles
@@ -93,14 +94,14 @@ class SemanticConsistency(Method):
             raise LabelMissingError("semantic consistency needs labels of the source images, but there are none")
         translator = self.method.translator(*pair.domains)
         generator = torch_generator(pair.seed, "style", "semantic")
-        style = PriorStyles(translator.style_dim).sample(len(pair.a), 1, generator).to(pair.a.device)
+        style = pair.rows(PriorStyles(translator.style_dim).sample(pair.batch_size, 1, generator)).to(pair.a.device)
         logits = self._classifier[0](translator.translate(pair.a, style).squeeze(1))
         return F.cross_entropy(logits.float(), pair.label_a)
 
     def _between_unlabelled(self, pair: Pair) -> bool:
         """Says whether this is a pair of a method of several domains whose first image has no label to keep."""
         several = self.method.core.domain_key("a") != "a"
-        return several and (pair.label_a is None or bool((pair.label_a == UNLABELLED).any()))
+        return several and (pair.label_a is None or bool((ranks.gather(pair.label_a) == UNLABELLED).any()))
 
     def _with_semantic_term(self, phase: Phase) -> Loss:
         def loss(pair: Pair) -> dict[str, Tensor]:

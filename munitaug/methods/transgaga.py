@@ -17,6 +17,7 @@ from typing import ClassVar, Literal, NamedTuple, Self, cast
 import torch
 from torch import Tensor, nn
 
+from munitaug import ranks
 from munitaug.images import match_channels, pad_to_multiple
 from munitaug.losses import (
     discriminator_loss,
@@ -25,6 +26,7 @@ from munitaug.losses import (
     mean_absolute_difference,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.methods.parts import turn_of
 from munitaug.networks.autoencoder import AutoEncoderShape, Decoder, StyleEncoder, StyleMlp
 from munitaug.networks.blocks import ConvUnit, ResidualBlock
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
@@ -437,14 +439,15 @@ class TransGaga(Method):
         return self._position(key).encode(parts.means), parts.appearance
 
     def _drawn(self, pair: Pair, phase: str, key: str) -> Tensor:
-        shape = (len(pair.a), self._config.appearance_dim)
-        return torch.randn(shape, generator=torch_generator(pair.seed, "style", phase, key)).to(pair.a.device)
+        shape = (pair.batch_size, self._config.appearance_dim)
+        drawn = torch.randn(shape, generator=torch_generator(pair.seed, "style", phase, key))
+        return pair.rows(drawn).to(pair.a.device)
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
         images = self._padded(pair)
         parts = {key: self._take_apart(key, image) for key, image in images.items()}
         if self.training:
-            self._follow(parts)
+            self._follow(parts, pair)
         terms: dict[str, Tensor] = {}
         for key in ("a", "b"):
             terms |= self._terms_of_domain(pair, key, images[key], parts[key])
@@ -453,14 +456,23 @@ class TransGaga(Method):
                 terms |= self._terms_of_direction(pair, images[source], parts[source], source, target)
         return terms
 
-    def _follow(self, parts: dict[DomainKey, _Parts]) -> None:
-        """Counts the step; during the warm-up the PCA's moments follow, at its end the axes are fixed."""
-        if int(self.finished_steps) < self._config.warm_up_steps:
-            for key, each in parts.items():
-                self._position(key).follow(each.means)
-                if int(self.finished_steps) == self._config.warm_up_steps - 1:
-                    self._position(key).fit()
-        self.finished_steps += 1
+    def _follow(self, parts: dict[DomainKey, _Parts], pair: Pair) -> None:
+        """Counts the step; during the warm-up the PCA's moments follow, at its end the axes are fixed.
+
+        A step of several turns leaves the moments where their mean would have moved them.
+        """
+        turn, turns = turn_of(pair)
+        if turn == 0:
+            self.finished_steps += 1
+        finished = int(self.finished_steps)
+        if finished > self._config.warm_up_steps:
+            return
+        share = (1.0 - MOMENTUM) / turns
+        momentum = MOMENTUM if turns == 1 else 1.0 - share / (1.0 - (turns - 1 - turn) * share)
+        for key, each in parts.items():
+            self._position(key).follow(ranks.gather(each.means.detach()), momentum)
+            if finished == self._config.warm_up_steps and turn == turns - 1:
+                self._position(key).fit()
 
     def _terms_of_domain(self, pair: Pair, key: str, image: Tensor, parts: _Parts) -> dict[str, Tensor]:
         """Gives the CVAE's terms and the landmark prior of one domain."""

@@ -301,10 +301,11 @@ def with_noise(mean: Tensor, pair: Pair, where: str) -> Tensor:
 
     Args:
         mean: N x Q x h x w.
-        pair: whose seed decides.
+        pair: whose seed and place in the batch decide.
         where: the use, so that each has noise of its own.
     """
-    noise = torch.randn(mean.shape, generator=torch_generator(pair.seed, "latent noise", where))
+    shape = (pair.batch_size, *mean.shape[1:])
+    noise = pair.rows(torch.randn(shape, generator=torch_generator(pair.seed, "latent noise", where)))
     return mean + noise.to(mean.device, mean.dtype)
 
 

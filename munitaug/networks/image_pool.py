@@ -35,7 +35,9 @@ class ImagePool(nn.Module):
         self.size = size
         self.register_buffer("images", torch.zeros(0), persistent=False)
 
-    def exchange(self, fresh: Tensor, generator: torch.Generator) -> Tensor:
+    def exchange(
+        self, fresh: Tensor, generator: torch.Generator, start: int = 0, batch_size: int | None = None
+    ) -> Tensor:
         """Gives N images: each fresh one, or with chance 1/2 one from the pool, whose place the fresh one takes.
 
         While the pool is filling, every fresh image is stored and given back.
@@ -43,12 +45,15 @@ class ImagePool(nn.Module):
         Args:
             fresh: N x C x H x W; in one training all of one size.
             generator: decides; on the CPU. It is asked for the same numbers whatever the pool holds.
+            start: where in their batch these images stand, if they are a part of it; parts come in order.
+            batch_size: images of the whole batch; None means that it is whole.
 
         Raises:
             ValueError: images of another size than the pool's.
         """
-        chances = torch.rand(len(fresh), generator=generator).tolist()
-        places = torch.randint(max(self.size, 1), (len(fresh),), generator=generator).tolist()
+        size, part = len(fresh) if batch_size is None else batch_size, slice(start, start + len(fresh))
+        chances = torch.rand(size, generator=generator)[part].tolist()
+        places = torch.randint(max(self.size, 1), (size,), generator=generator)[part].tolist()
         if self.size == 0:
             return fresh
         stored = self._stored_like(fresh)

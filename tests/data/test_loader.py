@@ -185,6 +185,19 @@ def test_numbers_out_of_range_are_refused(numbered_domain: MakeDomain, wrong: di
         UnpairedLoader(numbered_domain(2), numbered_domain(2), **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_chosen_rows_are_those_of_the_whole_batch(numbered_domain: MakeDomain, workers: int) -> None:
+    domain, rows = numbered_domain(11, 24), torch.tensor([0, 3, 4])
+    whole, part = (
+        UnpairedLoader(domain, domain, batch_size=6, seed=4, flip=True, crop=16, workers=count)
+        for count in (0, workers)
+    )
+    for _, all_rows, some in zip(range(4), whole.from_step(2), part.from_step(2, rows), strict=False):
+        assert torch.equal(some.a, all_rows.a[rows])
+        assert torch.equal(some.b, all_rows.b[rows])
+        assert some.seed == all_rows.seed
+
+
 def test_negative_step_is_refused(numbered_domain: MakeDomain) -> None:
     loader = UnpairedLoader(numbered_domain(2), numbered_domain(2), batch_size=1, seed=0)
     with pytest.raises(ValueError, match="step must be 0 or more, got -1"):
@@ -227,6 +240,16 @@ class TestSeveralDomains:
         for _, first, second in zip(range(4), alone.from_step(2), helped.from_step(2), strict=False):
             assert first.domains == second.domains
             assert torch.equal(first.a, second.a)
+
+    def test_chosen_rows_are_of_the_same_domains(self) -> None:
+        loader = MultiDomainLoader(three_domains(), batch_size=4, seed=1)
+        for step in range(6):
+            whole, some = loader.pair_at(step), loader.pair_at(step, torch.tensor([1, 3]))
+            assert (some.domains, some.seed) == (whole.domains, whole.seed)
+            assert torch.equal(some.b, whole.b[[1, 3]])
+            assert whole.label_a is not None
+            assert some.label_a is not None
+            assert torch.equal(some.label_a, whole.label_a[[1, 3]])
 
     def test_one_domain_is_no_pair(self) -> None:
         with pytest.raises(ValueError, match="at least two domains are needed, got 1"):

@@ -70,6 +70,16 @@ def test_the_generator_decides() -> None:
     assert not torch.equal(first.images, other.images)
 
 
+def test_parts_in_order_are_exchanged_like_the_whole_batch() -> None:
+    whole, cut = ImagePool(3), ImagePool(3)
+    for step in range(10):
+        images = numbered(*range(6 * step, 6 * step + 6))
+        given = whole.exchange(images, torch_generator(step))
+        parts = [cut.exchange(images[at : at + 2], torch_generator(step), at, 6) for at in (0, 2, 4)]
+        assert numbers(torch.cat(parts)) == numbers(given)
+    assert numbers(cut.images) == numbers(whole.images)
+
+
 def test_a_pool_of_0_gives_what_it_gets() -> None:
     fresh = numbered(1, 2)
     assert ImagePool(0).exchange(fresh, generator()) is fresh

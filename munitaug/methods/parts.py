@@ -1,0 +1,47 @@
+"""What losses ask when their batch is cut into parts, one for each rank and each turn of gradient accumulation.
+
+Part ``turn * ranks + rank`` of the batch is that rank's at that turn: the parts of one turn lie side by side.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from munitaug import ranks
+from munitaug.networks.image_pool import ImagePool
+from munitaug.types import Pair
+
+
+def turn_of(pair: Pair) -> tuple[int, int]:
+    """Gives (turn, turns): which turn of the step this is, from 0, and of how many; (0, 1) for a whole batch."""
+    return pair.part // ranks.count(), max(1, pair.parts // ranks.count())
+
+
+def exchange(pool: ImagePool, fresh: Tensor, pair: Pair, generator: torch.Generator) -> Tensor:
+    """Gives what the pool gives for this part's images, N x C x H x W.
+
+    Every rank holds the same pool and shows it the images of all ranks, so it is that of the whole batch.
+    """
+    if pool.size == 0:
+        return fresh
+    turn, _ = turn_of(pair)
+    together = ranks.gather(fresh)
+    return ranks.own_rows(pool.exchange(together, generator, turn * len(together), pair.batch_size))
+
+
+def compared(images: Tensor, pair: Pair) -> Tensor:
+    """Gives the images that a term compares with one another: those of all ranks at this turn.
+
+    Raises:
+        ValueError: gradient accumulation leaves one image alone.
+    """
+    together = ranks.gather(images)
+    if len(together) == 1 and pair.batch_size > 1:
+        raise ValueError(
+            f"distances between images need two at a time, but a batch of {pair.batch_size} cut into {pair.parts} "
+            "parts has one; accumulate less, or take a larger batch"
+        )
+    return together
