@@ -73,12 +73,16 @@ class OptimiserSettings:
 class Phase:
     """One optimiser and what it minimises.
 
+    A loss may be given a part of a batch (see Pair), and the mean over the parts is minimised: so its terms should be
+    means over images, and what compares images takes ``munitaug.ranks.gather`` of them.
+
     Args:
         name: appears in the log and in the state file; unique within a method.
         modules: whose parameters this phase changes.
         loss: gives weighted scalars; their sum is minimised, each is logged.
         every: the phase runs at steps that are multiples of this.
         lr_scale: multiplies the method's learning rate.
+        clip_norm: its gradient is scaled down to this norm if it is larger; 0 leaves it to the run's settings.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Phase:
     loss: Loss
     every: int = 1
     lr_scale: float = 1.0
+    clip_norm: float = 0.0
 
 
 class Method(nn.Module, ABC):

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from munitaug import ranks
 from munitaug.images import pad_to_multiple
 from munitaug.losses import (
     discriminator_loss,
@@ -273,10 +274,16 @@ class Dritpp(Method):
             self.shared_decoder,
             self.generators,
         )
-        content_lr = self._config.content_lr_scale
+        content_lr, content_clip = self._config.content_lr_scale, self._config.content_clip_norm
         return (
             Phase("discriminator", judges, self._discriminator_loss, every),
-            Phase("content_discriminator", content_judge, self._content_discriminator_loss, lr_scale=content_lr),
+            Phase(
+                "content_discriminator",
+                content_judge,
+                self._content_discriminator_loss,
+                lr_scale=content_lr,
+                clip_norm=content_clip,
+            ),
             Phase("generator", makers, self._generator_loss, every),
         )
 
@@ -349,10 +356,8 @@ class Dritpp(Method):
                 self._content(key, pad_to_multiple(images, SIZE_MULTIPLE)[0], pair, "content_discriminator")
                 for key, images in zip(KEYS, (pair.a, pair.b), strict=True)
             )
-        judge, most = self.content_discriminator, self._config.content_clip_norm
-        maps_a, maps_b = scores_of(judge, [a, b])
-        loss = self._config.weight_content_gan * discriminator_loss(maps_b, maps_a, "nsgan")
-        return {"gan": clip_gradient(loss, list(judge.parameters()), most) if most > 0.0 else loss}
+        maps_a, maps_b = scores_of(self.content_discriminator, [a, b])
+        return {"gan": self._config.weight_content_gan * discriminator_loss(maps_b, maps_a, "nsgan")}
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
         a, b = self._sides(pair, "generator")
@@ -401,7 +406,8 @@ class Dritpp(Method):
             mean, _ = apply_fixed(self.attribute_encoders[key], fakes.random[0])
             terms["latent"] = config.weight_latent * mean_absolute_difference(mean, drawn[0])
         if config.weight_mode_seeking > 0.0:
-            terms["mode_seeking"] = config.weight_mode_seeking * mode_seeking_loss(*fakes.random, *drawn)
+            of_ranks = (ranks.gather(each) for each in (*fakes.random, *drawn))
+            terms["mode_seeking"] = config.weight_mode_seeking * mode_seeking_loss(*of_ranks)
         return terms
 
     def _cross_cycle_terms(
@@ -455,8 +461,9 @@ class DritppTranslator(Translator):
 
 
 def normal_draw(pair: Pair, shape: torch.Size, *purpose: str) -> Tensor:
-    """Gives float32 numbers from N(0, 1) on the pair's device: a function of its seed and the purpose."""
-    return torch.randn(shape, generator=torch_generator(pair.seed, *purpose)).to(pair.a.device)
+    """Gives N x ... numbers from N(0, 1) on the pair's device: a function of seed, place in the batch and purpose."""
+    whole = torch.randn((pair.batch_size, *shape[1:]), generator=torch_generator(pair.seed, *purpose))
+    return pair.rows(whole).to(pair.a.device)
 
 
 def scores_of(judge: nn.Module, batches: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -490,20 +497,3 @@ def apply_fixed(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
     weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
     answer: tuple[Tensor, Tensor | None] = functional_call(network, weights, (x,))
     return answer
-
-
-def clip_gradient(loss: Tensor, parameters: Sequence[Tensor], most: float) -> Tensor:
-    """Gives the loss, its value unchanged, with a gradient that is scaled down to the norm ``most`` if it is larger.
-
-    The same as clipping between backward and step, but part of the loss: a phase has no clipping of its own.
-
-    Args:
-        loss: a scalar.
-        parameters: all that the loss is differentiated by.
-        most: > 0.
-    """
-    gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
-    norm = torch.stack([gradient.float().norm() for gradient in gradients]).norm()
-    value = loss.detach()
-    clipped: Tensor = value + (most / (norm + 1e-6)).clamp(max=1.0) * (loss - value)
-    return clipped

@@ -19,7 +19,8 @@ class TrainConfig:
 
     Args:
         max_steps: updates of every phase.
-        batch_size: images per domain and step.
+        batch_size: images per domain and step, of all ranks together.
+        accumulate: gradient accumulation: a rank takes its images in so many equal turns, one at a time in memory.
         seed: decides initial weights, order of images and every random draw.
         device: "cpu", "cuda", "cuda:1", ... or "auto" for a GPU where there is one.
         precision: "float32", "bfloat16" (autocast; statistics and losses stay float32), or "auto":
@@ -41,6 +42,7 @@ class TrainConfig:
 
     max_steps: int = 2000
     batch_size: int = 16
+    accumulate: int = 1
     seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"
@@ -56,7 +58,7 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "batch_size", "log_every_steps", "save_every_steps"):
+        for name in ("max_steps", "batch_size", "accumulate", "log_every_steps", "save_every_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("clip_norm", "crop", "workers", "sample_every_steps"):
@@ -65,6 +67,21 @@ class TrainConfig:
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f'precision must be "auto", "float32" or "bfloat16", got {self.precision!r}')
         resolve_device(self.device)
+        self.turn_size(1)
+
+    def turn_size(self, ranks: int) -> int:
+        """Gives the images of each domain that a rank takes at a turn.
+
+        Raises:
+            ValueError: the batch cannot be cut into equal parts.
+        """
+        parts = ranks * self.accumulate
+        if self.batch_size % parts:
+            raise ValueError(
+                f"a batch of {self.batch_size} images cannot be cut into {parts} equal parts (ranks: {ranks}, "
+                f"accumulate: {self.accumulate}); make batch_size a multiple of {parts}"
+            )
+        return self.batch_size // parts
 
 
 def resolve_device(name: str) -> torch.device:

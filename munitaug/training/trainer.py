@@ -3,20 +3,26 @@
 Each step is a function of (seed, step), so a run that is killed and resumed gives the same weights as one
 that was not, bit for bit on one device with one thread count.
 
+Several ranks (see munitaug.ranks) hold the same weights and each takes its part of every batch. Gradients are averaged
+by one explicit exchange after the backward pass, not by DistributedDataParallel, which wraps the forward pass of one
+module: a phase is a loss that calls parts of several networks, at some steps not all of them.
+
 Floor 4: imports floors 1-3.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from munitaug import ranks
 from munitaug.data.loader import PairLoader
 from munitaug.method import Loss, Method, OptimiserSettings, Phase
 from munitaug.random import seed_of
@@ -38,14 +44,18 @@ class Trainer:
         method: networks and losses; moved to the run's device.
         loader: where pairs come from.
         config: how long, how much, on what.
-        folder: of the run; log.jsonl, samples/ and state/ go there.
+        folder: of the run; log.jsonl, samples/ and state/ go there. Several ranks share it; the first writes.
+
+    Raises:
+        ValueError: the batch cannot be cut into equal parts, or a rank has no GPU of its own.
     """
 
     def __init__(self, method: Method, loader: PairLoader, config: TrainConfig, folder: Path) -> None:
         self.config = config
         self.loader = loader
         self.folder = folder
-        self.device = resolve_device(config.device)
+        self.device = ranks.device_of_rank(resolve_device(config.device))
+        self.turn_size = config.turn_size(ranks.count())
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.method = method.to(self.device).to(memory_format=layout)
         self.autocast_dtype = resolve_precision(config.precision, self.device)
@@ -74,43 +84,49 @@ class Trainer:
 
         Raises:
             DivergenceError: a loss term is not finite.
+            ConnectionError: another rank has gone.
             Interrupted: a stop was asked for; the state is saved.
             CheckpointError: there is nothing to resume, or it does not fit the method.
         """
         first = self._restore() if resume else 0
+        if others := ranks.unlike_first(first):
+            raise CheckpointError(
+                f"rank {others[0]} does not go on from the step that rank 0 goes on from; {self.folder} must be the "
+                "same folder for all of them"
+            )
         events = self.folder / "tensorboard" if self.config.tensorboard else None
-        log = RunLog(self.folder / "log.jsonl", first, events)
+        log = RunLog(self.folder / "log.jsonl", first, events) if ranks.rank() == 0 else None
         devices = [self.device] if self.device.type == "cuda" else []
         try:
             with torch.random.fork_rng(devices=devices):
                 if first == 0:
                     self.method.prepare(self.loader.from_step(0))
+                    ranks.copy_from_first(list(self.method.buffers()))
                     self.save(0)
                 self._loop(first, log, on_step, should_stop, progress)
         finally:
-            log.close()
+            if log is not None:
+                log.close()
         if self.averaged is not None:
             self.averaged.apply()
         return self.method
 
     def _loop(
-        self, first: int, log: RunLog, on_step: OnStep | None, should_stop: Callable[[], bool], progress: bool
+        self, first: int, log: RunLog | None, on_step: OnStep | None, should_stop: Callable[[], bool], progress: bool
     ) -> None:
-        config = self.config
-        bar = tqdm(total=config.max_steps, initial=first, desc="train", unit="step", disable=not progress)
+        config, quiet = self.config, not progress or log is None
+        bar = tqdm(total=config.max_steps, initial=first, desc="train", unit="step", disable=quiet)
         began = time.monotonic()
         saved = first
+        pairs = self.loader.from_step(first, self._rows())
         with bar:
-            for step, pair in zip(range(first, config.max_steps), self.loader.from_step(first), strict=False):
-                terms = self._step(step, self._to_device(pair), saved)
+            for step, pair in zip(range(first, config.max_steps), pairs, strict=False):
+                terms = self._step(step, self._turns(self._to_device(pair)), saved)
                 done = step + 1
                 bar.update()
-                if done % config.log_every_steps == 0 or done == config.max_steps:
-                    log.write(done, {**terms, "seconds": round(time.monotonic() - began, 3)})
-                    bar.set_postfix({"loss": f"{sum(terms.values()):.3f}"})
-                if config.sample_every_steps and (done % config.sample_every_steps == 0 or done == config.max_steps):
-                    self.draw_samples(done)
-                stopping = should_stop() and done < config.max_steps
+                if log is not None:
+                    self._record(done, terms, log, bar, began)
+                stopping = ranks.any_rank(should_stop()) and done < config.max_steps
                 if done % config.save_every_steps == 0 or done == config.max_steps or stopping:
                     self.save(done)
                     saved = done
@@ -122,39 +138,74 @@ class Trainer:
                         f"{self.folder / STATE_FILE}: run the same command with --resume to continue"
                     )
 
+    def _record(self, done: int, terms: dict[str, float], log: RunLog, bar: tqdm[NoReturn], began: float) -> None:
+        """Writes the log line and draws the samples that are due."""
+        config, last = self.config, done == self.config.max_steps
+        if done % config.log_every_steps == 0 or last:
+            log.write(done, {**terms, "seconds": round(time.monotonic() - began, 3)})
+            bar.set_postfix({"loss": f"{sum(terms.values()):.3f}"})
+        if config.sample_every_steps and (done % config.sample_every_steps == 0 or last):
+            self.draw_samples(done)
+
+    def _rows(self) -> Tensor | None:
+        """Gives this rank's rows of a batch: of each turn its own part; None for all."""
+        if ranks.count() == 1:
+            return None
+        numbers = torch.arange(self.config.batch_size).view(self.config.accumulate, ranks.count(), self.turn_size)
+        return numbers[:, ranks.rank()].flatten()
+
+    def _turns(self, pair: Pair) -> list[Pair]:
+        """Gives this rank's images as one part of the batch for each turn."""
+        parts = ranks.count() * self.config.accumulate
+        if parts == 1:
+            return [pair]
+        labels = [None] * self.config.accumulate if pair.label_a is None else pair.label_a.split(self.turn_size)
+        images = zip(pair.a.split(self.turn_size), pair.b.split(self.turn_size), labels, strict=True)
+        return [
+            replace(pair, a=a, b=b, label_a=label, part=turn * ranks.count() + ranks.rank(), parts=parts)
+            for turn, (a, b, label) in enumerate(images)
+        ]
+
     def _to_device(self, pair: Pair) -> Pair:
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         a, b = (image.to(self.device, memory_format=layout) for image in (pair.a, pair.b))
         label = None if pair.label_a is None else pair.label_a.to(self.device)
         return replace(pair, a=a, b=b, label_a=label)
 
-    def _step(self, step: int, pair: Pair, saved: int) -> dict[str, float]:
+    def _step(self, step: int, turns: list[Pair], saved: int) -> dict[str, float]:
         """Runs every phase that is due at this step; gives all loss terms by phase/term."""
         torch.manual_seed(seed_of(self.config.seed, "step", step))
         terms: dict[str, float] = {}
         for phase in self.phases:
             if step % phase.every == 0:
-                values = self._phase_step(step, phase, pair, saved)
+                values = self._phase_step(step, phase, turns, saved)
                 terms |= {f"{phase.name}/{name}": value for name, value in values.items()}
         if self.averaged is not None:
             self.averaged.update(step)
         return terms
 
-    def _phase_step(self, step: int, phase: Phase, pair: Pair, saved: int) -> dict[str, float]:
+    def _phase_step(self, step: int, phase: Phase, turns: list[Pair], saved: int) -> dict[str, float]:
         for other in self.phases:
             for module in other.modules:
                 module.requires_grad_(other.name == phase.name)
         optimiser = self.optimisers[phase.name]
         optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype != torch.float32):
-            losses = self.losses[phase.name](pair)
-        numbers = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
-        values = dict(zip(losses, numbers, strict=True))
+        sums: dict[str, Tensor] = {}
+        for pair in turns:
+            with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype != torch.float32):
+                losses = self.losses[phase.name](pair)
+            terms = torch.stack([loss.float() for loss in losses.values()])
+            (terms.sum() / len(turns)).backward()
+            for name, term in zip(losses, terms.detach().unbind(), strict=True):
+                sums[name] = sums[name] + term if name in sums else term
+        numbers = torch.stack(list(sums.values())) / len(turns)
+        parameters = [p for module in phase.modules for p in module.parameters()]
+        ranks.average([*(p.grad for p in parameters if p.grad is not None), numbers])
+        values = dict(zip(sums, numbers.tolist(), strict=True))
         self._refuse_divergence(step, phase.name, values, saved)
-        torch.stack([loss.float() for loss in losses.values()]).sum().backward()
-        if self.config.clip_norm > 0.0:
-            parameters = [p for module in phase.modules for p in module.parameters()]
-            torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        limits = [limit for limit in (phase.clip_norm, self.config.clip_norm) if limit > 0.0]
+        if limits:
+            torch.nn.utils.clip_grad_norm_(parameters, min(limits))
         settings = self.method.optimiser
         for group in optimiser.param_groups:
             group["lr"] = settings.lr * phase.lr_scale * lr_factor(settings, step, self.config.max_steps)
@@ -182,24 +233,30 @@ class Trainer:
         return path
 
     def save(self, step: int) -> None:
-        """Writes the state after ``step`` finished steps, atomically.
+        """Writes the state after ``step`` finished steps, atomically; returns on every rank when it is written.
 
         Raises:
-            DivergenceError: a weight is not finite; the state of an earlier step stays.
+            DivergenceError: a number is not finite, or ranks differ in a weight; the state of an earlier step stays.
         """
-        weights = self.method.state_dict()
-        broken = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all())]
-        if broken:
-            raise DivergenceError(
-                f"training diverged before step {step}: {broken[0]} is not finite. The last good state stays in "
-                f"{self.folder / STATE_FILE}. {DIVERGENCE_ADVICE}"
-            )
-        tensors = {f"method/{name}": tensor for name, tensor in weights.items()}
+        tensors = {f"method/{name}": tensor for name, tensor in self.method.state_dict().items()}
         for name, optimiser in self.optimisers.items():
             tensors |= optimiser_tensors(f"optimiser/{name}", optimiser)
         if self.averaged is not None:
             tensors |= {f"average/{name}": tensor for name, tensor in self.averaged.average.items()}
-        save_state(self.folder / STATE_FILE, tensors, step)
+        broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+        if broken:
+            raise DivergenceError(
+                f"training diverged before step {step}: {broken[0].removeprefix('method/')} is not finite. The last "
+                f"good state stays in {self.folder / STATE_FILE}. {DIVERGENCE_ADVICE}"
+            )
+        if ranks.count() > 1 and (others := ranks.unlike_first(_sum_of_bits(self.method.parameters()))):
+            raise DivergenceError(
+                f"before step {step} rank {others[0]} came to have other weights than rank 0. The last good state "
+                f"stays in {self.folder / STATE_FILE}. Train on devices of one kind, and draw from pair.seed alone"
+            )
+        if ranks.rank() == 0:
+            save_state(self.folder / STATE_FILE, tensors, step)
+        ranks.wait()
 
     def _restore(self) -> int:
         tensors, step = load_state(self.folder / STATE_FILE)
@@ -214,6 +271,12 @@ class Trainer:
                 f"{self.folder / STATE_FILE} belongs to another method or configuration: {error}"
             ) from error
         return step
+
+
+def _sum_of_bits(parameters: Iterable[Tensor]) -> int:
+    """Gives a number that differs if a weight does; integers, so that the order of adding is all one."""
+    bits = (parameter.detach().float().contiguous().view(torch.int32) for parameter in parameters)
+    return int(torch.stack([each.sum(dtype=torch.int64) for each in bits]).sum())
 
 
 def lr_factor(settings: OptimiserSettings, step: int, max_steps: int) -> float:

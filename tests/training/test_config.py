@@ -18,6 +18,11 @@ HALF: Precision = "float16"  # type: ignore[assignment]
     [
         (lambda: TrainConfig(max_steps=0), "max_steps must be at least 1, got 0"),
         (lambda: TrainConfig(batch_size=0), "batch_size must be at least 1, got 0"),
+        (lambda: TrainConfig(accumulate=0), "accumulate must be at least 1, got 0"),
+        (
+            lambda: TrainConfig(batch_size=6, accumulate=4),
+            r"a batch of 6 images cannot be cut into 4 equal parts \(ranks: 1, accumulate: 4\); make batch_size a mul",
+        ),
         (lambda: TrainConfig(log_every_steps=0), "log_every_steps must be at least 1"),
         (lambda: TrainConfig(save_every_steps=-5), "save_every_steps must be at least 1, got -5"),
         (lambda: TrainConfig(clip_norm=-1.0), "clip_norm must be >= 0, got -1.0"),
@@ -33,6 +38,13 @@ HALF: Precision = "float16"  # type: ignore[assignment]
 def test_settings_outside_their_range_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_batch_is_cut_into_ranks_times_turns() -> None:
+    config = TrainConfig(batch_size=24, accumulate=2)
+    assert [config.turn_size(count) for count in (1, 2, 3, 4)] == [12, 6, 4, 3]
+    with pytest.raises(ValueError, match=r"24 images cannot be cut into 10 equal parts \(ranks: 5, accumulate: 2\)"):
+        config.turn_size(5)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,24 @@ def test_gradients_are_clipped_to_the_norm(tmp_path: Path) -> None:
     assert gradient_norms(tmp_path / "wide", 1e6) == pytest.approx(free)
 
 
+def test_a_phase_may_have_a_norm_of_its_own_and_the_smaller_one_holds(tmp_path: Path) -> None:
+    class Clipped(Munit):
+        def phases(self) -> tuple[Phase, ...]:
+            discriminator, generator = super().phases()
+            return discriminator, replace(generator, clip_norm=0.25)
+
+    for run_norm, expected in ((0.0, 0.25), (0.5, 0.25), (0.125, 0.125)):
+        trainer = tiny_trainer(tmp_path / str(run_norm), replace(TINY_TRAINING, clip_norm=run_norm), Clipped(TINY))
+        trainer.run(progress=False)
+        norms = [
+            sum(float(p.grad.double().square().sum()) for p in phase.modules[0].parameters() if p.grad is not None)
+            ** 0.5
+            for phase in trainer.phases
+        ]
+        assert norms[1] == pytest.approx(expected, rel=1e-3)
+        assert run_norm > 0.0 or norms[0] > 0.25
+
+
 def test_a_phase_runs_at_multiples_of_its_interval(tmp_path: Path) -> None:
     class SlowDiscriminator(Munit):
         def phases(self) -> tuple[Phase, ...]:
@@ -209,6 +227,14 @@ def test_weights_that_are_not_finite_never_replace_a_good_state(tmp_path: Path) 
     # the value is 0, but the slope of a square root at 0 is not finite
     method = MunitWithTerm(TINY, lambda step, weight: (weight * (step != 5)).square().sum().sqrt())
     with pytest.raises(DivergenceError, match=r"diverged before step 6: .* is not finite. The last good state stays"):
+        tiny_trainer(tmp_path, method=method).run(progress=False)
+    assert load_state(tmp_path / STATE_FILE)[1] == 4
+
+
+def test_moments_that_are_not_finite_never_replace_a_good_state(tmp_path: Path) -> None:
+    """A huge gradient leaves the weight where it is, and its second moment infinite for ever."""
+    method = MunitWithTerm(TINY, lambda step, weight: weight.sum() * (1e30 if step == 5 else 0.0))
+    with pytest.raises(DivergenceError, match=r"diverged before step 6: optimiser/generator/.* is not finite"):
         tiny_trainer(tmp_path, method=method).run(progress=False)
     assert load_state(tmp_path / STATE_FILE)[1] == 4
 
