@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that a loop asks, so that it can save and leave cleanly.
+"""Ctrl-C, SIGTERM and SIGUSR1 as a question that a loop asks, so that it can save and leave cleanly.
 
 Floor 1: imports the standard library only.
 """
@@ -11,27 +11,35 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)  # the last is what batch systems such as Slurm send before the time is over; Windows has none
+
 
 @contextmanager
-def stop_on_signals() -> Iterator[Callable[[], bool]]:
+def stop_on_signals(patient: bool = False) -> Iterator[Callable[[], bool]]:
     """Gives a function that answers whether a stop was asked for; a second signal stops at once.
 
-    Handlers are set for SIGINT and SIGTERM and put back on leaving. Outside the main thread, where Python
+    Handlers are set for SIGINT, SIGTERM and SIGUSR1 and put back on leaving. Outside the main thread, where Python
     cannot set handlers, the answer is always no.
+
+    Args:
+        patient: further signals change nothing. A launcher passes on the Ctrl-C that its processes had from the
+            terminal already, and kills those that take too long.
     """
     asked = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         del frame
         nonlocal asked
-        if asked:
+        if asked and not patient:
             raise KeyboardInterrupt(signal.Signals(number).name)
         asked = True
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, on_signal) for number in SIGNALS}
     try:
         yield lambda: asked
     finally:

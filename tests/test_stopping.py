@@ -11,7 +11,7 @@ import pytest
 from munitaug.stopping import stop_on_signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_is_remembered_and_does_not_interrupt(number: signal.Signals) -> None:
     with stop_on_signals() as should_stop:
         assert not should_stop()
@@ -27,6 +27,13 @@ def test_a_second_signal_stops_at_once() -> None:
 
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
         send_twice()
+
+
+def test_a_patient_loop_takes_further_signals_for_the_first() -> None:
+    with stop_on_signals(patient=True) as should_stop:
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert should_stop()
 
 
 def test_the_handlers_that_were_there_come_back() -> None:
