@@ -160,8 +160,9 @@ def _train(options: Namespace) -> None:
         vgg_weights=options.vgg_weights,
         resume=options.resume,
     )
-    print(f"checkpoint: {checkpoint}")
-    print(f"samples:    {Path(options.out) / 'samples'}")
+    if os.environ.get("RANK", "0") == "0":  # under torchrun, one for all
+        print(f"checkpoint: {checkpoint}")
+        print(f"samples:    {Path(options.out) / 'samples'}")
 
 
 def _add_styles(parser: ArgumentParser) -> None:

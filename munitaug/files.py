@@ -5,11 +5,20 @@ Floor 1: imports the standard library only.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+LOCK_PATIENCE_S = 10.0
+"""How long a folder may still be held by processes that a killed writer has left behind."""
 
 
 @contextmanager
@@ -35,6 +44,42 @@ def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keeps other processes that ask for it out of a folder while the block runs, and leaves no file there.
+
+    The lock ends with the process, however that ends. Windows and some network file systems have none.
+
+    Raises:
+        BlockingIOError: another process holds the folder.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
+            message = f"another process is writing to {folder}; wait for it, or choose another folder"
+            raise BlockingIOError(errno.EAGAIN, message) from error
+        except OSError:
+            pass  # a file system without locks
+        return
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from munitaug.files import replacing, sha256_of, sync_folder, write_text
+from munitaug import files
+from munitaug.files import only_writer, replacing, sha256_of, sync_folder, write_text
 
 
 def test_a_file_is_replaced_and_nothing_else_stays(tmp_path: Path) -> None:
@@ -85,3 +89,36 @@ def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path: Path, monkeypatch:
 def test_a_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc" * 100_000)
     assert sha256_of(tmp_path / "x") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such lock")
+class TestOnlyWriter:
+    def test_a_second_writer_is_refused_until_the_first_has_left(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(files, "LOCK_PATIENCE_S", 0.0)
+        with only_writer(tmp_path):
+            with (
+                pytest.raises(BlockingIOError, match="another process is writing to"),
+                only_writer(tmp_path),
+            ):
+                pass
+            assert os.listdir(tmp_path) == []
+        with only_writer(tmp_path):
+            pass
+
+    def test_what_a_killed_writer_left_behind_is_waited_for(self, tmp_path: Path) -> None:
+        held, inside = threading.Event(), [1]
+
+        def hold() -> None:
+            with only_writer(tmp_path):
+                held.set()
+                time.sleep(0.3)
+                inside.clear()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        with only_writer(tmp_path):
+            assert inside == []
+        thread.join()

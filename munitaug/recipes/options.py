@@ -86,7 +86,7 @@ def refuse_other_settings(path: Path, facts: Mapping[str, Json]) -> None:
         present = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON ({error}); the run is damaged, choose another --out") from error
-    changed = _differences(present, json.loads(json.dumps(facts)))
+    changed = differences(present, json.loads(json.dumps(facts)))
     if changed:
         raise CheckpointError(
             f"{path.parent} was started with other settings: {'; '.join(changed)}. Resume with the same ones, "
@@ -104,9 +104,10 @@ def refuse_existing_run(folder: Path) -> None:
         raise FileExistsError(f"{folder} exists already; continue it with --resume, or choose another --out")
 
 
-def _differences(present: Json, wanted: Json, prefix: str = "") -> list[str]:
+def differences(present: Json, wanted: Json, then: str = "was", now: str = "now", prefix: str = "") -> list[str]:
+    """Gives a line for each setting that differs between two JSON documents: ``name was 1, now 2``."""
     if isinstance(present, dict) and isinstance(wanted, dict):
         names = sorted(present.keys() | wanted.keys())
         pairs = ((name, present.get(name), wanted.get(name)) for name in names)
-        return [line for name, old, new in pairs for line in _differences(old, new, f"{prefix}{name}.")]
-    return [] if present == wanted else [f"{prefix.rstrip('.')} was {present!r}, now {wanted!r}"]
+        return [line for name, old, new in pairs for line in differences(old, new, then, now, f"{prefix}{name}.")]
+    return [] if present == wanted else [f"{prefix.rstrip('.')} {then} {present!r}, {now} {wanted!r}"]

@@ -6,29 +6,32 @@ Floor 6: imports floors 1-5.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from munitaug import ranks
 from munitaug._version import __version__
 from munitaug.adaptation import FitSettings, build_classifier
 from munitaug.checkpoint import save_method
 from munitaug.data.domain import ImageDomain
 from munitaug.data.loader import MultiDomainLoader, PairLoader, UnpairedLoader
-from munitaug.files import replacing
+from munitaug.files import only_writer, replacing
 from munitaug.images import uint8_to_model
 from munitaug.method import Method, MethodConfig
 from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticConsistency
 from munitaug.networks.vgg import load_vgg_features
 from munitaug.random import random_permutation
 from munitaug.recipes.classifier import check_classifier, load_classifier, train_classifier
-from munitaug.recipes.options import DataOptions, start_run
+from munitaug.recipes.options import CONFIG_NAME, DataOptions, differences, start_run
 from munitaug.stopping import stop_on_signals
-from munitaug.training import TrainConfig, Trainer
+from munitaug.training import TrainConfig, Trainer, resolve_device
 from munitaug.training.trainer import STATE_FILE, OnStep
 from munitaug.types import DomainKey
 
@@ -80,6 +83,9 @@ def train(
 
     The run folder gets config.json, log.jsonl, samples/ (PNG), state/ (to resume) and checkpoint/.
 
+    Under torchrun, every process is a rank of one training on the same batches and gives the same path; rank 0 alone
+    writes. After a restart by torchrun, the run is resumed.
+
     Args:
         source: labelled or unlabelled images to be translated (domain a): a spec or a domain.
         target: images of the kind that is wanted (domain b); labels are not read.
@@ -103,8 +109,10 @@ def train(
         ValueError: unknown method or preset, unsuitable images or settings.
         FileExistsError: ``out`` exists and is not to be resumed.
         CheckpointError: there is nothing to resume, or it was started with other settings.
+        BlockingIOError: another process trains in ``out``.
         DivergenceError: a loss became non-finite.
-        Interrupted: Ctrl-C or SIGTERM; the state is saved.
+        ConnectionError: another rank has gone.
+        Interrupted: Ctrl-C, SIGTERM or SIGUSR1; the state is saved.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
@@ -118,24 +126,81 @@ def train(
         settings = dataclasses.replace(settings, domains=tuple(domains))
     _check_source(domain_a, settings, semantic)
     loader = _make_loader(domains, training)
-    folder = Path(out)
     features = load_vgg_features(vgg_weights) if vgg_weights is not None else None
     core = method_class(settings, seed=training.seed, features=features)
     core.phases()  # says at once if the configuration lacks something
     facts = _facts(core, training, semantic, domains)
-    start_run(folder, facts, resume)
-    trained: Method = core
-    if semantic.weight > 0.0:
-        classifier = _semantic_classifier(domain_a, semantic, training.seed, folder, progress)
-        trained = SemanticConsistency(core, classifier, semantic.weight)
-    with stop_on_signals() as should_stop:
-        trainer = Trainer(trained, loader, training, folder)
-        begun = resume and (folder / STATE_FILE).exists()  # a run may have been killed before its first state
-        trainer.run(resume=begun, on_step=on_step, should_stop=should_stop, progress=progress)
-    core.eval().cpu()
-    for key in dict.fromkeys(target for _, target in core.directions):
-        core.style_banks[key] = encode_style_bank(core, key, domains[key], training)
-    return save_method(core, folder / "checkpoint", facts)
+    run = _Run(core, domains, loader, training, semantic, Path(out), facts, progress)
+    with ranks.together(resolve_device(training.device)):
+        _refuse_unlike_ranks(facts | {"accumulate": training.accumulate})
+        training.turn_size(ranks.count())
+        return run.go(resume, on_step)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """A run whose settings were looked at; what is left is to train, on every rank alike, and to write on the first."""
+
+    core: Method
+    domains: dict[DomainKey, ImageDomain]
+    loader: PairLoader
+    training: TrainConfig
+    semantic: SemanticOptions
+    folder: Path
+    facts: dict[str, object]
+    progress: bool
+
+    def go(self, resume: bool, on_step: OnStep | None) -> Path:
+        """Trains to the end and gives the path of the checkpoint."""
+        resume = ranks.any_rank(resume or (ranks.restarted() and (self.folder / CONFIG_NAME).exists()))
+        if ranks.rank() == 0:
+            start_run(self.folder, self.facts, resume)
+        with only_writer(self.folder) if ranks.rank() == 0 else nullcontext():
+            return self._train(resume, on_step)
+
+    def _train(self, resume: bool, on_step: OnStep | None) -> Path:
+        begun = ranks.any_rank(resume and (self.folder / STATE_FILE).exists())  # killed before its first state, perhaps
+        trained = self._with_labels_kept()
+        with stop_on_signals(patient=ranks.launched()) as should_stop:
+            trainer = Trainer(trained, self.loader, self.training, self.folder)
+            trainer.run(resume=begun, on_step=on_step, should_stop=should_stop, progress=self.progress)
+        checkpoint = self.folder / "checkpoint"
+        if ranks.rank() == 0:
+            self._save(checkpoint)
+        ranks.wait()
+        return checkpoint
+
+    def _with_labels_kept(self) -> Method:
+        """Gives the method, with the label term if it is asked for; rank 0 trains the classifier for all."""
+        semantic, (source, *_) = self.semantic, self.domains.values()
+        if semantic.weight == 0.0:
+            return self.core
+        if ranks.rank() > 0:
+            ranks.wait()
+        classifier = _semantic_classifier(source, semantic, self.training.seed, self.folder, self.progress)
+        if ranks.rank() == 0:
+            ranks.wait()
+        return SemanticConsistency(self.core, classifier, semantic.weight)
+
+    def _save(self, checkpoint: Path) -> None:
+        self.core.eval().cpu()
+        for key in dict.fromkeys(target for _, target in self.core.directions):
+            self.core.style_banks[key] = encode_style_bank(self.core, key, self.domains[key], self.training)
+        save_method(self.core, checkpoint, self.facts)
+
+
+def _refuse_unlike_ranks(facts: dict[str, object]) -> None:
+    """Checks that all ranks are to train the same.
+
+    Raises:
+        ValueError: the settings or the data of one are others than those of rank 0; the message names them.
+    """
+    first, *others = (json.loads(text) for text in ranks.texts_of_ranks(json.dumps(facts)))
+    for number, other in enumerate(others, start=1):
+        if changed := differences(first, other, "on rank 0", f"on rank {number}"):
+            raise ValueError(
+                f"ranks must be started alike, but {'; '.join(changed)}; give all the same options and data"
+            )
 
 
 def _name_domains(domains: Sequence[ImageDomain], method: str) -> dict[DomainKey, ImageDomain]:
@@ -184,14 +249,17 @@ def _make_loader(domains: dict[DomainKey, ImageDomain], training: TrainConfig) -
 def _facts(
     core: Method, training: TrainConfig, semantic: SemanticOptions, domains: dict[DomainKey, ImageDomain]
 ) -> dict[str, object]:
-    """Gives what decides a run: config.json, and the checkpoint's provenance."""
+    """Gives what decides a run: config.json, and the checkpoint's provenance.
+
+    Neither the number of ranks nor ``accumulate`` is in it: both may be others when a run goes on.
+    """
     source, target, *others = ({"name": domain.name, "images": len(domain)} for domain in domains.values())
     several = {"others": others} if others else {}
     return several | {
         "munitaug": __version__,
         "method": core.name,
         "config": dataclasses.asdict(core.config),  # type: ignore[call-overload]
-        "training": dataclasses.asdict(training),
+        "training": {name: value for name, value in dataclasses.asdict(training).items() if name != "accumulate"},
         "semantic": dataclasses.asdict(semantic),
         "source": source,
         "target": target,

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from munitaug import files
 from munitaug.adaptation import FitSettings, SmallClassifier
 from munitaug.checkpoint import load_method
 from munitaug.data.domain import ArrayDomain
@@ -154,6 +155,21 @@ def test_an_existing_run_is_refused_and_left_alone(tiny_run: Path) -> None:
     with pytest.raises(FileExistsError, match="exists already; continue it with --resume"):
         run(tiny_run)
     assert contents(tiny_run) == before
+
+
+def test_a_second_writer_is_refused_and_the_first_goes_on(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LOCK_PATIENCE_S", 0.0)
+
+    def second(done: int, terms: dict[str, float]) -> None:
+        del terms
+        if done == 2:
+            with pytest.raises(BlockingIOError, match=r"another process is writing to .*run; wait for it, or choose"):
+                run(tmp_path / "run", resume=True)
+
+    run(tmp_path / "run", on_step=second)
+    assert_equal(weights_of(tiny_run), weights_of(tmp_path / "run"))
 
 
 def test_resuming_with_other_settings_names_them(tiny_run: Path) -> None:

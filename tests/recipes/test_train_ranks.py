@@ -1,0 +1,171 @@
+"""The whole recipe on two ranks: one run folder, restarts, signals, and settings that differ."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from munitaug import ranks
+from munitaug.checkpoint import load_method
+from munitaug.recipes import SemanticOptions, train
+from munitaug.training import TrainConfig
+from munitaug.training.state import load_state
+from munitaug.training.trainer import STATE_FILE
+from tests.ranks import on_ranks, results
+from tests.runs import TINY_FIT, TINY_GREY, TINY_TRAINING, toy_domain
+
+pytestmark = pytest.mark.timeout(600)  # seconds where cores are free; processes wait for one another where not
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def run(folder: Path, training: TrainConfig = TINY_TRAINING, images: int = 12, resume: bool = False) -> Path:
+    return train(
+        toy_domain("source", images),
+        toy_domain("target", seed=1, labelled=False),
+        folder,
+        config=TINY_GREY,
+        training=training,
+        semantic=SemanticOptions(1.0, TINY_FIT),
+        resume=resume,
+        progress=False,
+    )
+
+
+def files_of(folder: Path) -> set[str]:
+    """Gives what lies in a run folder, without the hash in the name of the weights."""
+    files = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return {re.sub(r"weights-\w+", "weights", name) for name in files}
+
+
+def assert_same_run(folder: Path, whole: Path) -> None:
+    (tensors, step), (expected, steps) = (load_state(path / STATE_FILE) for path in (folder, whole))
+    assert step == steps
+    assert [name for name in expected if not torch.equal(tensors[name], expected[name])] == []
+    assert files_of(folder) == files_of(whole)
+    assert load_method(folder).state_dict().keys() == load_method(whole).state_dict().keys()
+
+
+def test_two_ranks_leave_the_run_folder_that_one_leaves(tmp_path: Path, tiny_run: Path) -> None:
+    assert results(2, run, tmp_path / "run") == [tmp_path / "run" / "checkpoint"] * 2
+    assert files_of(tmp_path / "run") == files_of(tiny_run)
+    assert (tmp_path / "run" / "config.json").read_text() == (tiny_run / "config.json").read_text()
+    assert load_method(tmp_path / "run").style_banks["b"].shape == (12, 3)
+    logs = [(folder / "log.jsonl").read_text().splitlines() for folder in (tmp_path / "run", tiny_run)]
+    first, expected = ({**json.loads(log[0]), "seconds": 0} for log in logs)
+    assert first == {name: pytest.approx(value, abs=1e-5) for name, value in expected.items()}
+    assert [json.loads(line)["step"] for line in logs[0]] == [1, 2, 3, 4]
+
+
+def other_settings(folder: Path, change: str) -> None:
+    mine = ranks.rank()
+    if change == "seed":
+        run(folder, replace(TINY_TRAINING, seed=mine))
+    elif change == "accumulate":
+        run(folder, replace(TINY_TRAINING, accumulate=1 + mine))
+    else:
+        run(folder, images=12 - mine)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seed", "training.seed on rank 0 0, on rank 1 1"),
+        ("accumulate", "accumulate on rank 0 1, on rank 1 2"),
+        ("images", "source.images on rank 0 12, on rank 1 11"),
+    ],
+)
+def test_ranks_with_other_settings_or_data_are_named(tmp_path: Path, change: str, message: str) -> None:
+    for error in on_ranks(2, partial(other_settings, change=change), tmp_path / "run"):
+        assert isinstance(error, ValueError)
+        assert f"ranks must be started alike, but {message}; give all the same options" in str(error)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused_before_there_is_a_folder(tmp_path: Path) -> None:
+    for error in on_ranks(2, partial(run, training=replace(TINY_TRAINING, batch_size=3)), tmp_path / "run"):
+        assert isinstance(error, ValueError)
+        assert "make batch_size a multiple of 2" in str(error)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_run_is_refused_by_the_rank_that_writes(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "something").touch()
+    first, second = on_ranks(2, run, tmp_path / "run")
+    assert isinstance(first, FileExistsError)
+    assert isinstance(second, ConnectionError)
+    assert "rank 1 of 2 stopped, because another has gone" in str(second)
+
+
+def test_a_run_goes_on_with_other_turns(tmp_path: Path) -> None:
+    """Neither ranks nor turns are settings of the run."""
+    run(tmp_path / "run", replace(TINY_TRAINING, accumulate=2))
+    run(tmp_path / "run", resume=True)
+
+
+@contextmanager
+def launched(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """Gives a torchrun with two ranks, which is ended with them whatever happens."""
+    process = subprocess.Popen([*LAUNCH, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_torchrun_starts_killed_ranks_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    for name, *flags in (["whole"], ["killed", "--kill"]):
+        with launched("--max-restarts", "3", "-m", "tests.recipes.run_ranks", str(tmp_path / name), *flags) as process:
+            output, _ = process.communicate()
+        assert process.returncode == 0, output
+        assert output.count("Signal 9 (SIGKILL)") == (3 if flags else 0), output
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_torchrun_saves_and_the_run_goes_on_with_one_rank(tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "run"
+    with launched("-m", "tests.recipes.run_ranks", str(folder), "--pause") as process:
+        while not (folder / "log.jsonl").exists() or (folder / "log.jsonl").read_text().count("\n") < 3:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.05)
+        process.send_signal(number)
+        output, _ = process.communicate()
+    assert process.returncode != 0
+    _, step = load_state(folder / STATE_FILE)
+    assert 3 <= step < 30
+    assert output.count(f"munitaug.types.Interrupted: stopped after step {step} of 30") == 2, output
+    subprocess.run(
+        [sys.executable, "-m", "tests.recipes.run_ranks", str(folder), "--pause", "--resume"], cwd=ROOT, check=True
+    )
+    assert (folder / "checkpoint" / "checkpoint.json").is_file()
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == list(range(1, 31))
+
+
+@pytest.mark.slow
+def test_the_command_trains_under_torchrun(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = f"train --source synthetic-digits:train:16 --target synthetic-digits:test:16 --out {folder} --channels 1"
+    words += " --training.max_steps 2 --training.batch_size 4 --training.accumulate 2 --training.device cpu"
+    with launched("-m", "munitaug", *words.split()) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert output.count(f"checkpoint: {folder / 'checkpoint'}") == 1
+    assert load_state(folder / STATE_FILE)[1] == 2
