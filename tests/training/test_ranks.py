@@ -153,11 +153,11 @@ def test_the_moments_of_landmarks_follow_the_whole_batch(tmp_path: Path) -> None
 
 
 def slow_munit() -> Method:
-    return Munit(replace(TINY, optimiser=OptimiserSettings(lr=5e-6)))
+    return Munit(replace(TINY, optimiser=OptimiserSettings(lr=1e-6)))
 
 
 def slow_cyclegan() -> Method:
-    return CycleGan(replace(TINY_CYCLE, optimiser=OptimiserSettings(lr=5e-6, weight_decay=0.0)))
+    return CycleGan(replace(TINY_CYCLE, optimiser=OptimiserSettings(lr=1e-6, weight_decay=0.0)))
 
 
 def train(folder: Path, make: Callable[[], Method], config: TrainConfig) -> None:
@@ -170,15 +170,15 @@ def log_of(folder: Path) -> list[dict[str, float]]:
 
 
 def assert_same_trajectory(one: Path, other: Path, made: Method, unmoved: set[str]) -> None:
-    """Holds all terms and weights against each other; weights moved ten times as far as they may differ."""
+    """Holds all terms and weights against each other; weights moved seven times as far as they may differ."""
     first, second = log_of(one), log_of(other)
     assert first == [{name: pytest.approx(value, abs=1e-5) for name, value in step.items()} for step in second]
     weights, others = (load_state(folder / STATE_FILE)[0] for folder in (one, other))
     with_effect = {name: value.detach() for name, value in made.named_parameters() if name not in unmoved}
     for name in with_effect:
-        torch.testing.assert_close(weights[f"method/{name}"], others[f"method/{name}"], atol=1e-5, rtol=0.0)
+        torch.testing.assert_close(weights[f"method/{name}"], others[f"method/{name}"], atol=2e-6, rtol=0.0)
     moved = [float((weights[f"method/{name}"] - value).abs().max()) for name, value in with_effect.items()]
-    assert max(moved) > 1e-4
+    assert max(moved) >= 7 * 2e-6
 
 
 @pytest.mark.slow
