@@ -8,14 +8,22 @@ Floor 1: imports torch only.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
 
 TIMEOUT = timedelta(minutes=30)
 """How long a rank waits for another that neither answers nor hangs up."""
@@ -54,6 +62,7 @@ def together(device: torch.device) -> Iterator[None]:
 
     Raises:
         ValueError: an incomplete environment, or a device that ranks cannot share work on.
+        ConnectionError: not all ranks have come in time.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
@@ -63,11 +72,48 @@ def together(device: torch.device) -> Iterator[None]:
         raise ValueError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} is not set; use torchrun")
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"several ranks train on cpu or cuda, got device {device.type}; start one process")
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    store, own, world = next(rendezvous("env://", timeout=TIMEOUT))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        store=dist.PrefixStore(_word_of_the_living(store, own, world), store),  # type: ignore[attr-defined]
+        rank=own,
+        world_size=world,
+        timeout=TIMEOUT,
+    )
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _word_of_the_living(store: Store, own: int, world: int) -> str:
+    """Gives a word that all ranks of this start agree on, and none of an earlier start has heard.
+
+    torchrun keeps one store while it restarts ranks (pytorch issue 135712): addresses of dead ones stand in it, and its
+    count of restarts is not the same on every machine. So each rank says hello with a number of its own, rank 0
+    welcomes all numbers with one word, and the word holds once as many have heard it as there are ranks.
+
+    Raises:
+        ConnectionError: not all have come in time.
+    """
+    number, heard = uuid.uuid4().hex, ""
+    store.set(f"hello {own}", number)
+    deadline = time.monotonic() + TIMEOUT.total_seconds()
+    while time.monotonic() < deadline:
+        if own == 0:
+            numbers = [store.get(f"hello {other}").decode() for other in range(world)]
+            word = hashlib.sha256("".join(numbers).encode()).hexdigest()
+            for each in numbers:
+                store.set(f"welcome {each}", word)
+        else:
+            word = store.get(f"welcome {number}").decode()
+        if word != heard:
+            store.add(f"heard {word}", 1)
+            heard = word
+        if store.add(f"heard {word}", 0) == world:
+            return word
+        time.sleep(0.02)
+    raise ConnectionError(f"rank {own} of {world} waited {TIMEOUT} for the others to start")
 
 
 def device_of_rank(device: torch.device) -> torch.device:

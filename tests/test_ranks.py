@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import HashStore
 
 from munitaug import ranks
 from tests.ranks import on_ranks, results
@@ -97,6 +101,38 @@ def test_ranks_without_a_gpu_of_their_own_are_refused(monkeypatch: pytest.Monkey
         ranks.device_of_rank(torch.device("cuda"))
     with pytest.raises(ValueError, match="4 ranks cannot share cuda:1; take device cuda"):
         ranks.device_of_rank(torch.device("cuda:1"))
+
+
+def meet(store: HashStore, world: int) -> list[str]:
+    with ThreadPoolExecutor(world) as pool:
+        return list(pool.map(lambda own: ranks._word_of_the_living(store, own, world), range(world)))
+
+
+def test_ranks_of_a_restart_agree_whatever_the_dead_have_left_in_the_store() -> None:
+    store = HashStore()
+    first, second = meet(store, 3), meet(store, 3)
+    assert len(set(first)) == 1
+    assert len(set(second)) == 1
+    assert first[0] != second[0]
+
+
+def test_a_rank_that_comes_late_is_not_taken_for_its_dead_predecessor() -> None:
+    store = HashStore()
+    meet(store, 2)
+    with ThreadPoolExecutor(2) as pool:
+        early = pool.submit(ranks._word_of_the_living, store, 0, 2)
+        time.sleep(0.2)
+        assert not early.done()
+        late = pool.submit(ranks._word_of_the_living, store, 1, 2)
+        assert early.result() == late.result()
+
+
+def test_ranks_that_never_come_are_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = HashStore()
+    meet(store, 2)
+    monkeypatch.setattr(ranks, "TIMEOUT", timedelta(seconds=0.2))
+    with pytest.raises(ConnectionError, match=r"rank 0 of 2 waited 0:00:00\.200000 for the others to start"):
+        ranks._word_of_the_living(store, 0, 2)
 
 
 def talk(folder: Path) -> dict[str, object]:
