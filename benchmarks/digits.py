@@ -205,10 +205,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5, help="runs seeds 0 .. N-1")
     parser.add_argument("--protocol", choices=("full", "sampled"), default="full")
     parser.add_argument("--steps", type=int, default=FitSettings.steps, help="of every classifier")
-    parser.add_argument("--self-steps", type=int, default=FitSettings.self_steps, help="of self-training")
+    parser.add_argument("--self-steps", type=int, default=FitSettings.self_steps, help="of self-training by itself")
     parser.add_argument("--translator-steps", type=int, default=Plan.translator_steps)
     parser.add_argument("--refine-steps", type=int, default=FitSettings.refine_steps, help="in adapt")
     parser.add_argument("--starts", type=int, default=FitSettings.starts, help="in adapt")
+    parser.add_argument("--start-steps", type=int, default=FitSettings.start_steps, help="of each start in adapt")
     parser.add_argument("--restyle-weight", type=float, default=FitSettings.restyle_weight, help="in adapt")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default=FitSettings.precision, help="of all training"
@@ -243,6 +244,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         self_steps=options.self_steps,
         refine_steps=options.refine_steps,
         starts=options.starts,
+        start_steps=options.start_steps,
         restyle_weight=options.restyle_weight,
         precision=options.precision,
     )

@@ -22,7 +22,7 @@ SIDE = 16
 CLASSES = 3
 TINY_GREY = replace(TINY, channels=1)
 TINY_MODEL = json.dumps({name: value for name, value in asdict(TINY_GREY).items() if name != "channels"})
-TINY_FIT = FitSettings(steps=3, self_steps=2, starts=2, refine_steps=2, batch_size=8)
+TINY_FIT = FitSettings(steps=3, self_steps=2, starts=2, start_steps=2, refine_steps=2, batch_size=8)
 TINY_TRAINING = TrainConfig(
     max_steps=4, batch_size=4, device="cpu", log_every_steps=1, save_every_steps=2, sample_every_steps=2
 )

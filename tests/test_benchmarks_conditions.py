@@ -37,7 +37,7 @@ from munitaug.images import uint8_to_model
 from munitaug.random import torch_generator
 from tests.runs import toy_images, toy_task
 
-QUICK = FitSettings(steps=30, self_steps=2, starts=2, refine_steps=2, batch_size=16, lr=5e-3)
+QUICK = FitSettings(steps=30, self_steps=2, starts=2, start_steps=2, refine_steps=2, batch_size=16, lr=5e-3)
 NEEDS: dict[str, tuple[ConditionFunction, str]] = {
     "fda": (fda, "albumentations"),
     "histogram": (histogram, "albumentations"),

@@ -25,7 +25,9 @@ from munitaug.data.domain import ArrayDomain
 from munitaug.types import UNLABELLED
 from tests.runs import toy_images
 
-PLAN = Plan(FitSettings(steps=6, self_steps=5, starts=2, refine_steps=5, batch_size=8), translator_steps=2)
+PLAN = Plan(
+    FitSettings(steps=6, self_steps=5, starts=2, start_steps=2, refine_steps=5, batch_size=8), translator_steps=2
+)
 OURS = ("classic", "munit-semantic", "self-training-im", "self-training", "adapt")
 NAMES = ("corner", "right", "left")
 

@@ -16,7 +16,9 @@ from benchmarks.flips import Seen, look, measure, render
 from munitaug.adaptation import FitSettings
 from tests.test_benchmarks_digits import pair
 
-PLAN = Plan(FitSettings(steps=6, self_steps=5, starts=2, refine_steps=5, batch_size=8), translator_steps=2)
+PLAN = Plan(
+    FitSettings(steps=6, self_steps=5, starts=2, start_steps=2, refine_steps=5, batch_size=8), translator_steps=2
+)
 
 
 class BrightCorner(nn.Module):

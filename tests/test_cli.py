@@ -25,7 +25,7 @@ COMMANDS = ("train", "preview", "generate", "evaluate", "adapt", "info", "conver
 SOURCE, TARGET = "synthetic-digits:train:64", "digits:train:64"
 SIZE = ("--size", "16")
 KEPT = ("evaluate", "--label-preservation", "--source", SOURCE, *SIZE, "--out", "r.json")
-TINY_FIT = ("--fit.steps", "3", "--fit.self_steps", "2", "--fit.batch_size", "8")
+TINY_FIT = ("--fit.steps", "3", "--fit.start_steps", "2", "--fit.batch_size", "8")
 BASE = ("train", "--source", SOURCE, "--target", TARGET, *SIZE)
 TINY = (
     *("--model", TINY_MODEL, "--training.max_steps", "4", "--training.batch_size", "4", "--training.device", "cpu"),

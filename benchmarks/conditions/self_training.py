@@ -1,6 +1,6 @@
 """Self-training on the unlabelled target: its parts alone, in turn and joined; and, which is ours, after translation.
 
-"adapt" trains "self-training" from several starts, keeps the surest and refines it with restyled views. "self-training-
+"adapt" self-trains shortly from several starts, keeps the surest and refines it with restyled views. "self-training-
 restarts" does the same without restyled views: the difference between these two is translation's share.
 """
 
@@ -47,8 +47,8 @@ def in_turn(cell: Cell) -> nn.Module:
 
 
 def self_training(cell: Cell) -> nn.Module:
-    """Trains "classic" further by both terms together; "adapt" begins with it, so it is kept."""
-    return cell.once("self-training", lambda cell: _continued(cell, classic(cell), cell.settings, "self-training"))
+    """Trains "classic" further by both terms together."""
+    return _continued(cell, classic(cell), cell.settings, "self-training")
 
 
 def restarts(cell: Cell) -> nn.Module:
@@ -80,8 +80,6 @@ def _adapted(
     """Runs the library's recipe; classifiers that other conditions train too are trained once."""
 
     def once(name: str, make: Callable[[], nn.Module]) -> nn.Module:
-        if name == "self-trained-0" and translator is None:
-            return self_training(cell)
         return cell.once(prefix + name, lambda _: make())
 
     note = _noted(cell, "refining", cell.settings.refine_steps)

@@ -33,9 +33,10 @@ class FitSettings:
     Args:
         classifier: "lenet" or a timm model name.
         steps: updates of supervised training.
-        self_steps: updates of self-training that follow.
-        starts: classifiers that "adapt" trains so far, from different initial weights; the one that is surest and uses
+        self_steps: updates of self-training that follow, where it is the whole of it.
+        starts: classifiers that "adapt" begins with, from different initial weights; the one that is surest and uses
             the classes most evenly on the target is trained further.
+        start_steps: updates of self-training of each of them.
         refine_steps: updates of the chosen one in "adapt", with restyled views.
         batch_size: images per update and kind (source, styled); of the target there are twice as many.
         lr: peak learning rate of the one-cycle schedule of supervised training.
@@ -56,7 +57,8 @@ class FitSettings:
     steps: int = 1200
     self_steps: int = 600
     starts: int = 3
-    refine_steps: int = 300
+    start_steps: int = 300
+    refine_steps: int = 600
     batch_size: int = 64
     lr: float = 2e-3
     self_lr: float = 5e-4
@@ -67,9 +69,11 @@ class FitSettings:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 2), ("self_steps", 2), ("refine_steps", 2), ("batch_size", 2), ("starts", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name in ("steps", "self_steps", "start_steps", "refine_steps", "batch_size"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name} must be at least 2, got {getattr(self, name)}")
+        if self.starts < 1:
+            raise ValueError(f"starts must be at least 1, got {self.starts}")
         for name in ("lr", "self_lr"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
@@ -169,11 +173,24 @@ def channels_last(images: Tensor) -> Tensor:
 
 
 def new_optimiser(
-    classifier: nn.Module, lr: float, weight_decay: float, steps: int
+    classifier: nn.Module, lr: float, weight_decay: float, steps: int, *, settle: bool = True
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
-    """Gives AdamW over a classifier's weights, and the one-cycle schedule of its learning rate."""
+    """Gives AdamW over a classifier's weights, and the schedule of its learning rate.
+
+    Args:
+        classifier: to train.
+        lr: peak learning rate, which is reached after 30% of the steps (10% without ``settle``).
+        weight_decay: decoupled weight decay.
+        steps: of the run.
+        settle: lower the learning rate to zero in the end (one cycle); or stay at the peak.
+    """
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
-    return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps)
+    if settle:
+        return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps)
+    begin = 25.0  # the peak is so many times the first learning rate; the last is the peak again
+    return optimiser, torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, lr, total_steps=steps, pct_start=0.1, div_factor=begin, final_div_factor=1.0 / begin
+    )
 
 
 def update(loss: Tensor, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.OneCycleLR) -> None:

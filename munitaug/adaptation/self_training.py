@@ -58,6 +58,7 @@ def self_train(
     label_weight: float = 1.0,
     restyle: Restyle | None = None,
     information_weight: float = 1.0,
+    settle: bool = True,
     progress: str = "",
     on_update: OnUpdate | None = None,
 ) -> nn.Module:
@@ -75,11 +76,15 @@ def self_train(
         label_weight: of their cross-entropy.
         restyle: gives a further view of target images for ``settings.restyle_weight``, or None.
         information_weight: of information maximisation; 0 leaves it out.
+        settle: lower the learning rate to zero in the end; without it the averaging alone calms the weights, which
+            generalises better where predictions are already good (stochastic weight averaging, Izmailov et al. 2018).
         progress: label of the progress bar; empty for none.
         on_update: called after each update, with the teacher as the classifier.
     """
     classifier.to(memory_format=torch.channels_last)
-    optimiser, schedule = new_optimiser(classifier, settings.self_lr, settings.weight_decay, settings.self_steps)
+    optimiser, schedule = new_optimiser(
+        classifier, settings.self_lr, settings.weight_decay, settings.self_steps, settle=settle
+    )
     teacher = deepcopy(classifier).requires_grad_(False).train()  # with the batch's own statistics, like its pupil
     classifier.train()
     for step in tqdm(range(settings.self_steps), desc=progress, unit="step", disable=not progress, leave=False):

@@ -43,7 +43,7 @@ def adapt(
     """Gives a classifier of the target, which it knows without labels; in evaluation mode.
 
     Self-training may settle on exchanged classes, and which ones is chance. So ``settings.starts`` classifiers are
-    trained on source labels and then on the target (:func:`self_trained`); the one with the highest information
+    trained on source labels and then shortly on the target (:func:`self_trained`); the one with the highest information
     maximisation on target images is kept and refined (:func:`refine`).
 
     Args:
@@ -61,13 +61,14 @@ def adapt(
     Raises:
         ValueError: unknown classifier.
     """
+    short = replace(settings, self_steps=settings.start_steps)
     candidates = []
     for index in range(settings.starts):
         own_seed = seed if index == 0 else seed_of(seed, "start", index)
         candidates.append(
             once(
                 f"self-trained-{index}",
-                lambda s=own_seed: self_trained(task, settings, s, translator, progress, on_update),  # type: ignore[misc]
+                lambda s=own_seed: self_trained(task, short, s, translator, progress, on_update),  # type: ignore[misc]
             )
         )
     return refine(choose(candidates, task.target_images), task, settings, seed, restyler, progress, on_update)
@@ -177,6 +178,7 @@ def refine(
             replace(settings, self_steps=settings.refine_steps),
             own_seed,
             restyle=None if restyler is None else restyled_by(restyler),
+            settle=False,
             progress=stage if progress else "",
             on_update=_of_stage(stage, on_update),
         )

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch import nn
 
 from munitaug.adaptation import (
     ClassicAugmentation,
@@ -17,6 +18,7 @@ from munitaug.adaptation import (
     source_batches,
     styled_batches,
 )
+from munitaug.adaptation.fit import new_optimiser
 from munitaug.images import uint8_to_model
 from munitaug.methods import Munit
 from tests.runs import TINY_GREY, toy_images, toy_task
@@ -91,7 +93,7 @@ def test_styled_batches_put_translations_with_equal_labels_beside_the_images() -
     assert not torch.allclose(batch(1)[0][16:], images[16:], atol=0.01)
 
 
-@pytest.mark.parametrize("name", ["steps", "self_steps", "batch_size"])
+@pytest.mark.parametrize("name", ["steps", "self_steps", "start_steps", "refine_steps", "batch_size"])
 def test_too_few_of_anything_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 2, got 1"):
         FitSettings(**{name: 1})  # type: ignore[arg-type]
@@ -119,3 +121,17 @@ def test_bf16_runs_networks_in_it_and_keeps_weights_and_losses_in_float32() -> N
 def test_another_precision_is_refused() -> None:
     with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'fp16'"):
         FitSettings(precision="fp16")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("settle", "last"), [(True, 0.0), (False, 0.01)])
+def test_the_learning_rate_falls_to_zero_or_stays_at_its_peak(settle: bool, last: float) -> None:
+    optimiser, schedule = new_optimiser(nn.Linear(2, 2), 0.01, 0.0, 50, settle=settle)
+    rates = []
+    for _ in range(50):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        if len(rates) < 50:
+            schedule.step()
+    assert rates[0] == pytest.approx(0.01 / 25)
+    assert max(rates) == pytest.approx(0.01)
+    assert rates[-1] == pytest.approx(last, abs=1e-6)

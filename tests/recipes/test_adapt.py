@@ -194,7 +194,7 @@ def test_the_command_line_says_where_everything_is(tmp_path: Path) -> None:
         "digits:test:30",
     ]
     words += ["--size", "16", "--training.max_steps", "2", "--training.device", "cpu", "--fit.steps", "2"]
-    outcome = run_cli(*words, "--fit.self_steps", "2", "--fit.batch_size", "8", "--out", tmp_path / "run")
+    outcome = run_cli(*words, "--fit.start_steps", "2", "--fit.batch_size", "8", "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.err
     assert f"classifier: {tmp_path / 'run' / 'classifier.safetensors'}" in outcome.out
     assert "accuracy on digits:test:30: " in outcome.out

@@ -24,7 +24,7 @@ TINY = DemoSettings(
     source_count=60,
     variants=2,
     generate_count=12,
-    fit=FitSettings(steps=4, self_steps=2, batch_size=8),
+    fit=FitSettings(steps=4, start_steps=2, refine_steps=2, batch_size=8),
 )
 
 
