@@ -21,6 +21,7 @@ from munitaug._version import __version__
 from munitaug.adaptation import FitSettings, build_classifier
 from munitaug.checkpoint import save_method
 from munitaug.data.domain import ImageDomain
+from munitaug.data.kept import keep_decoded
 from munitaug.data.loader import MultiDomainLoader, PairLoader, UnpairedLoader
 from munitaug.files import only_writer, replacing
 from munitaug.images import uint8_to_model
@@ -36,6 +37,8 @@ from munitaug.training.trainer import STATE_FILE, OnStep
 from munitaug.types import DomainKey
 
 STYLE_BANK_SIZE = 512
+MAY_CHANGE = ("accumulate", "keep_mib")
+"""Settings that may be others when a run is resumed."""
 NOT_IN_NAMES = re.compile(r"[:/.\s]+")
 
 
@@ -225,6 +228,7 @@ def _name_domains(domains: Sequence[ImageDomain], method: str) -> dict[DomainKey
 
 
 def _make_loader(domains: dict[DomainKey, ImageDomain], training: TrainConfig) -> PairLoader:
+    domains = {key: keep_decoded(domain, training.keep_mib * 2**20) for key, domain in domains.items()}
     crop = training.crop or None
     if list(domains) == ["a", "b"]:
         return UnpairedLoader(
@@ -251,7 +255,7 @@ def _facts(
 ) -> dict[str, object]:
     """Gives what decides a run: config.json, and the checkpoint's provenance.
 
-    Neither the number of ranks nor ``accumulate`` is in it: both may be others when a run goes on.
+    Neither the number of ranks nor what MAY_CHANGE names is in it: they may be others when a run goes on.
     """
     source, target, *others = ({"name": domain.name, "images": len(domain)} for domain in domains.values())
     several = {"others": others} if others else {}
@@ -259,7 +263,7 @@ def _facts(
         "munitaug": __version__,
         "method": core.name,
         "config": dataclasses.asdict(core.config),  # type: ignore[call-overload]
-        "training": {name: value for name, value in dataclasses.asdict(training).items() if name != "accumulate"},
+        "training": {name: value for name, value in dataclasses.asdict(training).items() if name not in MAY_CHANGE},
         "semantic": dataclasses.asdict(semantic),
         "source": source,
         "target": target,

@@ -31,6 +31,8 @@ class TrainConfig:
         flip: mirror images at random; wrong for digits and text.
         crop: random square crop of this side in px; 0 keeps whole images.
         workers: data-loading processes; 0 loads in the main process.
+        keep_mib: memory for decoded images, MiB for each domain: one that fits is decoded once and kept, as bytes;
+            another is decoded anew for each batch. 0 keeps none. It does not change the result.
         log_every_steps: steps between lines of log.jsonl.
         sample_every_steps: steps between sample grids; 0 draws none.
         save_every_steps: steps between state files.
@@ -52,6 +54,7 @@ class TrainConfig:
     flip: bool = False
     crop: int = 0
     workers: int = 0
+    keep_mib: int = 2048
     log_every_steps: int = 20
     sample_every_steps: int = 500
     save_every_steps: int = 500
@@ -61,7 +64,7 @@ class TrainConfig:
         for name in ("max_steps", "batch_size", "accumulate", "log_every_steps", "save_every_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("clip_norm", "crop", "workers", "sample_every_steps"):
+        for name in ("clip_norm", "crop", "workers", "keep_mib", "sample_every_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         if self.precision not in ("auto", "float32", "bfloat16"):
