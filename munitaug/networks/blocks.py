@@ -10,8 +10,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from munitaug.networks.narrow import MOST_CHANNELS, narrow_conv
 from munitaug.networks.norms import MunitLayerNorm, adaptive_instance_norm, instance_norm
-from munitaug.networks.upsampling import KERNEL as DOUBLED_KERNEL
+from munitaug.networks.upsampling import KERNELS as DOUBLED_KERNELS
 from munitaug.networks.upsampling import doubled_conv
 
 Norm = Literal["none", "instance", "layer"]
@@ -83,12 +84,16 @@ class ConvUnit(nn.Module):
         return activate(x, self.activation)
 
     def _convolved(self, x: Tensor) -> Tensor:
-        if self.doubled and self.kernel == DOUBLED_KERNEL:
+        if self.doubled and self.kernel in DOUBLED_KERNELS:
             assert self.conv.bias is not None
             return doubled_conv(x, self.conv.weight, self.conv.bias)
         if self.doubled:
             x = F.interpolate(x, scale_factor=2, mode="nearest")
-        out: Tensor = self.conv(reflect_pad(x, self.padding, self.kernel))
+        x = reflect_pad(x, self.padding, self.kernel)
+        if self.conv.out_channels <= MOST_CHANNELS and self.conv.stride == (1, 1) and self.kernel > 1:
+            assert self.conv.bias is not None
+            return narrow_conv(x, self.conv.weight, self.conv.bias)
+        out: Tensor = self.conv(x)
         return out
 
 

@@ -12,19 +12,20 @@ from munitaug.networks.upsampling import doubled_conv, summed_kernels
 
 
 def step_by_step(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.conv2d(reflect_pad(F.interpolate(x, scale_factor=2, mode="nearest"), 2), weight, bias)
+    return F.conv2d(reflect_pad(F.interpolate(x, scale_factor=2, mode="nearest"), weight.shape[-1] // 2), weight, bias)
 
 
-def some_tensors(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def some_tensors(height: int, width: int, kernel: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    shapes = ((2, 3, height, width), (4, 3, 5, 5), (4,))
+    shapes = ((2, 3, height, width), (4, 3, kernel, kernel), (4,))
     x, weight, bias = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
     return x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()
 
 
+@pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("sides", [(1, 1), (1, 4), (2, 2), (2, 5), (3, 2), (8, 8), (7, 3)])
-def test_it_equals_the_steps_and_so_do_its_gradients(sides: tuple[int, int]) -> None:
-    tensors = some_tensors(*sides)
+def test_it_equals_the_steps_and_so_do_its_gradients(sides: tuple[int, int], kernel: int) -> None:
+    tensors = some_tensors(*sides, kernel)
     expected, given = step_by_step(*tensors), doubled_conv(*tensors)
     assert given.shape == (2, 4, 2 * sides[0], 2 * sides[1])
     torch.testing.assert_close(given, expected)
@@ -50,7 +51,7 @@ def test_weights_are_summed_in_float32_under_autocast() -> None:
     assert float(kernels.max()) == 4.0 * (1.0 + 2.0**-12)
 
 
-@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
 def test_a_doubling_unit_is_a_unit_after_doubling(kernel: int) -> None:
     torch.manual_seed(0)
     doubling = ConvUnit(3, 4, kernel, padding=kernel // 2, norm="layer", doubled=True)

@@ -1,0 +1,36 @@
+"""The convolution to few channels against the plain one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from munitaug.networks.blocks import ConvUnit
+from munitaug.networks.narrow import narrow_conv
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kernel", [3, 4, 7])
+@pytest.mark.parametrize("sides", [(7, 7), (8, 10), (9, 12)])
+def test_it_equals_the_plain_one_and_so_do_its_gradients(channels: int, kernel: int, sides: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 5, *sides), (channels, 5, kernel, kernel), (channels,))
+    tensors = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
+    expected, given = F.conv2d(*tensors), narrow_conv(*tensors)
+    torch.testing.assert_close(given, expected)
+    weights = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, tensors, weights)
+    for gradient, right in zip(torch.autograd.grad(given, tensors, weights), wanted, strict=True):
+        torch.testing.assert_close(gradient, right)
+
+
+@pytest.mark.parametrize(("channels", "narrow"), [(3, True), (5, False)])
+def test_a_unit_of_few_channels_takes_it(channels: int, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    monkeypatch.setattr("munitaug.networks.blocks.narrow_conv", lambda *given: called.append(1) or narrow_conv(*given))
+    unit = ConvUnit(2, channels, 5, padding=2, activation="none")
+    x = torch.randn(1, 2, 8, 8)
+    expected = unit.conv(F.pad(x, (2, 2, 2, 2), mode="reflect"))
+    torch.testing.assert_close(unit(x), expected)
+    assert bool(called) is narrow
