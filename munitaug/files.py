@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -38,6 +39,30 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def making_folder(folder: Path) -> Iterator[Path]:
+    """Gives an empty folder to fill, ``<folder>.unfinished``; on leaving it is synced and takes its name at once.
+
+    If the block raises, or the process is killed, the unfinished folder stays; the next call empties it.
+
+    Raises:
+        FileExistsError: ``folder`` exists.
+        BlockingIOError: another process is filling it.
+    """
+    if folder.exists():
+        raise FileExistsError(errno.EEXIST, "exists already and is left as it is; choose another folder", str(folder))
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    with only_writer(unfinished):
+        for entry in unfinished.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        yield unfinished
+        if sys.platform != "win32":
+            os.sync()  # all at once: a call for each of many small files takes far longer
+        unfinished.rename(folder)
+    sync_folder(folder.parent)
 
 
 def write_text(path: Path, text: str) -> None:

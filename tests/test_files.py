@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from munitaug import files
-from munitaug.files import only_writer, replacing, sha256_of, sync_folder, write_text
+from munitaug.files import making_folder, only_writer, replacing, sha256_of, sync_folder, write_text
 
 
 def test_a_file_is_replaced_and_nothing_else_stays(tmp_path: Path) -> None:
@@ -77,6 +77,36 @@ def test_a_left_over_of_a_kill_does_not_disturb(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["notes.txt"]
 
 
+def test_a_folder_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    with making_folder(tmp_path / "deep" / "out") as unfinished:
+        (unfinished / "a").write_text("a")
+        assert not (tmp_path / "deep" / "out").exists()
+    assert os.listdir(tmp_path / "deep") == ["out"]
+    assert os.listdir(tmp_path / "deep" / "out") == ["a"]
+
+
+def test_what_is_left_of_an_unfinished_folder_does_not_get_into_the_next(tmp_path: Path) -> None:
+    def fill_half() -> None:
+        with making_folder(tmp_path / "out") as unfinished:
+            (unfinished / "inside").mkdir()
+            (unfinished / "inside" / "a").write_text("a")
+            (unfinished / "b").write_text("b")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fill_half()
+    assert not (tmp_path / "out").exists()
+    with making_folder(tmp_path / "out") as unfinished:
+        assert os.listdir(unfinished) == []
+
+
+def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(FileExistsError, match="exists already"), making_folder(tmp_path / "out"):
+        pass
+    assert os.listdir(tmp_path) == ["out"]
+
+
 def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(number: int) -> None:
         raise OSError("not here")
@@ -106,6 +136,17 @@ class TestOnlyWriter:
             assert os.listdir(tmp_path) == []
         with only_writer(tmp_path):
             pass
+
+    def test_a_second_process_cannot_fill_the_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(files, "LOCK_PATIENCE_S", 0.0)
+        with making_folder(tmp_path / "out") as unfinished:
+            (unfinished / "a").write_text("a")
+            with (
+                pytest.raises(BlockingIOError, match="another process is writing to"),
+                making_folder(tmp_path / "out"),
+            ):
+                pass
+        assert os.listdir(tmp_path / "out") == ["a"]
 
     def test_what_a_killed_writer_left_behind_is_waited_for(self, tmp_path: Path) -> None:
         held, inside = threading.Event(), [1]
