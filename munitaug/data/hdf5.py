@@ -1,18 +1,6 @@
-"""The HDF5 file of augmented images: its schema, the functions that write it, the data set that reads it.
+"""The data set that reads a file of augmented images, or many through their index.
 
-Floor 2: imports _version and types.
-
-Root of a file of N rows, images of H x W pixels and C channels, style codes of S numbers:
-
-    /images        uint8   N x H x W x C, one chunk per image   in [0, 255]
-    /labels        int64   N                                    class, or -1 when unlabelled
-    /source_index  int64   N                                    place of the original in its domain
-    /variant       int16   N                                    0 ... K-1, or -1: the untouched original
-    /style         float32 N x S                                the code drawn for the row; 0 for originals
-
-Attributes: format, format_version, munitaug_version, torch_version, h5py_version, checkpoint_sha256, config (JSON),
-seed, variants (K), range ("0..255"), class_names (JSON list), complete (1, written last). "images" and "labels" at
-the root are also what the Hugging Face reader of HDF5 looks for.
+Floor 2: imports its own room.
 """
 
 from __future__ import annotations
@@ -20,10 +8,12 @@ from __future__ import annotations
 import json
 import operator
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import zlib
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import final
 
 import h5py
 import numpy as np
@@ -32,256 +22,33 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from munitaug._version import __version__
+from munitaug.data.augmented_file import AugmentedFileError as AugmentedFileError
+from munitaug.data.augmented_file import damage_named, open_for_reading, read_contents
+from munitaug.data.packing import PACKED, Compression, lzf_function, unpack_gzip
+from munitaug.data.shards import open_shards, read_shards
 
-FORMAT = "munitaug-augmented"
-FORMAT_VERSION = 1
-ORIGINAL_VARIANT = -1
-"""The variant number of a source image that was kept as it is."""
-
-Compression = Literal["lzf", "gzip", "none"]
-COMPRESSIONS: tuple[Compression, ...] = ("lzf", "gzip", "none")
-AttributeValue = str | int
-Array = npt.NDArray[np.generic]
-CHUNK_CACHE_BYTES = 2**16
-"""HDF5's default of 8 MiB only costs time: a chunk is one image, and a shuffled epoch reads each once."""
-COLUMNS = ("images", "labels", "source_index", "variant", "style")
-
-
-class AugmentedFileError(ValueError):
-    """A file that cannot be read as augmented images: foreign, damaged, unfinished, or of another format version."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The shape of one row and how images are packed.
-
-    Args:
-        height: of an image, in pixels.
-        width: of an image, in pixels.
-        channels: of an image.
-        style_dim: numbers in a style code; 0 for one-to-one methods.
-        compression: "lzf" (fast), "gzip" (smallest) or "none"; all are lossless and read without plugins.
-
-    Raises:
-        ValueError: unknown compression.
-    """
-
-    height: int
-    width: int
-    channels: int
-    style_dim: int
-    compression: Compression = "lzf"
-
-    def __post_init__(self) -> None:
-        if self.compression not in COMPRESSIONS:
-            raise ValueError(f"compression must be one of {', '.join(COMPRESSIONS)}, got {self.compression!r}")
-
-    @property
-    def image_bytes(self) -> int:
-        """Gives the bytes of one image before compression."""
-        return self.height * self.width * self.channels
-
-
-class Rows(NamedTuple):
-    """Consecutive rows of a file.
-
-    Args:
-        images: N x H x W x C uint8 in [0, 255].
-        labels: N int64, -1 where unlabelled.
-        source_index: N int64.
-        variant: N int16.
-        style: N x S float32.
-    """
-
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
-    source_index: npt.NDArray[np.int64]
-    variant: npt.NDArray[np.int16]
-    style: npt.NDArray[np.float32]
-
-
-def empty_rows(count: int, layout: Layout) -> Rows:
-    """Gives room for ``count`` rows; the numbers in it are arbitrary."""
-    return Rows(
-        np.empty((count, layout.height, layout.width, layout.channels), np.uint8),
-        np.empty(count, np.int64),
-        np.empty(count, np.int64),
-        np.empty(count, np.int16),
-        np.empty((count, layout.style_dim), np.float32),
-    )
-
-
-def create_columns(file: h5py.File, count: int, layout: Layout) -> None:
-    """Makes the five columns for ``count`` rows in a file opened for writing.
-
-    Only images are chunked: one chunk per image is what makes a shuffled read fast.
-    """
-    shape = (count, layout.height, layout.width, layout.channels)
-    packing = None if layout.compression == "none" else layout.compression
-    file.create_dataset("images", shape, "u1", chunks=(1, *shape[1:]), compression=packing, track_times=False)
-    for name, kind in (("labels", "<i8"), ("source_index", "<i8"), ("variant", "<i2")):
-        file.create_dataset(name, (count,), kind, track_times=False)
-    file.create_dataset("style", (count, layout.style_dim), "<f4", track_times=False)
-
-
-def write_rows(file: h5py.File, start: int, rows: Rows) -> None:
-    """Writes rows from row ``start`` on."""
-    columns: tuple[Array, ...] = rows
-    for name, column in zip(COLUMNS, columns, strict=True):
-        if column.size:
-            file[name][start : start + len(column)] = column
-
-
-def append_file(target: h5py.File, start: int, source: h5py.File) -> int:
-    """Copies all rows of a file of the same layout to row ``start`` on; gives the row after them.
-
-    Images travel as they lie in the file, packed, so nothing is decoded or packed again.
-    """
-    count = len(source["labels"])
-    for name in COLUMNS[1:]:
-        if source[name].size:
-            target[name][start : start + count] = source[name][:]
-    read, write = source["images"].id.read_direct_chunk, target["images"].id.write_direct_chunk
-    for row in range(count):
-        filter_mask, packed = read((row, 0, 0, 0))
-        write((start + row, 0, 0, 0), packed, filter_mask)
-    return start + count
-
-
-def header_attributes(
-    *,
-    config: Mapping[str, object],
-    checkpoint_sha256: str,
-    seed: int,
-    variants: int,
-    class_names: Sequence[str],
-) -> dict[str, AttributeValue]:
-    """Gives the root attributes of a file, all but ``complete``.
-
-    Args:
-        config: where the images come from; JSON values only.
-        checkpoint_sha256: of the checkpoint; empty when there was none.
-        seed: of the style draws, a 64-bit signed number.
-        variants: styled images per source image.
-        class_names: in label order; empty when unlabelled.
-
-    Raises:
-        TypeError: config holds something that JSON cannot.
-        ValueError: seed does not fit.
-    """
-    if not -(2**63) <= seed < 2**63:
-        raise ValueError(f"seed must fit in 64 bits, got {seed}")
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "munitaug_version": __version__,
-        "torch_version": str(torch.__version__),
-        "h5py_version": str(h5py.__version__),
-        "checkpoint_sha256": checkpoint_sha256,
-        "config": json.dumps(config, sort_keys=True),
-        "seed": seed,
-        "variants": variants,
-        "range": "0..255",
-        "class_names": json.dumps(list(class_names)),
-    }
-
-
-def seal(file: h5py.File, attributes: Mapping[str, AttributeValue]) -> None:
-    """Writes the root attributes and, last of all, ``complete = 1``."""
-    for name, value in attributes.items():
-        file.attrs[name] = value
-    file.attrs["complete"] = 1
-
-
-def read_attributes(file: h5py.File) -> dict[str, AttributeValue]:
-    """Gives the root attributes as Python strings and integers; others are turned into text."""
-    return {
-        name: int(value) if isinstance(value, int | np.integer) else str(value) for name, value in file.attrs.items()
-    }
-
-
-def check_header(file: h5py.File, path: Path) -> dict[str, AttributeValue]:
-    """Gives the root attributes of a complete file of augmented images.
-
-    Raises:
-        AugmentedFileError: foreign, unfinished, of another version, or with columns missing or of unequal length.
-    """
-    attributes = read_attributes(file)
-    if attributes.get("format") != FORMAT:
-        raise AugmentedFileError(
-            f"{path} is an HDF5 file, but not one of augmented images: its attribute `format` should be "
-            f'"{FORMAT}" and is {attributes.get("format")!r}; make such a file with munitaug generate'
-        )
-    if attributes.get("format_version") != FORMAT_VERSION:
-        raise AugmentedFileError(
-            f"{path} has format version {attributes.get('format_version')}, but munitaug {__version__} reads version "
-            f"{FORMAT_VERSION}; read it with munitaug {attributes.get('munitaug_version')}, or generate it again"
-        )
-    if attributes.get("complete") != 1:
-        raise AugmentedFileError(f"{path} is unfinished: the run that wrote it was stopped; generate it again")
-    _check_columns(file, path)
-    return attributes
-
-
-def _check_columns(file: h5py.File, path: Path) -> None:
-    kinds = {
-        "images": ("u1", 4),
-        "labels": ("i8", 1),
-        "source_index": ("i8", 1),
-        "variant": ("i2", 1),
-        "style": ("f4", 2),
-    }
-    for name, (kind, dimensions) in kinds.items():
-        column = file.get(name)
-        if not isinstance(column, h5py.Dataset) or column.dtype != np.dtype(kind) or column.ndim != dimensions:
-            raise AugmentedFileError(f"{path} is damaged: /{name} should be {kind} with {dimensions} dimensions")
-    lengths = {name: len(file[name]) for name in kinds}
-    if len(set(lengths.values())) > 1:
-        raise AugmentedFileError(f"{path} is damaged: its columns differ in length ({lengths})")
-
-
-def open_for_reading(path: Path) -> h5py.File:
-    """Gives the opened file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        AugmentedFileError: not HDF5, or truncated or damaged.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there; make it with munitaug generate")
-    if not h5py.is_hdf5(path):
-        raise AugmentedFileError(f"{path} is not an HDF5 file (or its first bytes are damaged)")
-    try:
-        return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
-    except (PermissionError, BlockingIOError):
-        raise
-    except (OSError, RuntimeError) as error:
-        raise AugmentedFileError(
-            f"{path} is a truncated or damaged HDF5 file, perhaps a broken copy; copy or generate it again ({error})"
-        ) from error
-
-
-def _is_packed(images: h5py.Dataset) -> bool:
-    """Tells whether a chunk differs from the plain bytes of one image, so that only HDF5 can read it."""
-    return bool(images.chunks != (1, *images.shape[1:]) or images.id.get_create_plist().get_nfilters() > 0)
+MAX_OPEN_FILES = 128
+"""Shards kept open at once."""
+GZIP_FILTER, LZF_FILTER = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF
 
 
 class AugmentedDataset(Dataset[tuple[Tensor, int]]):
-    """Augmented images from a file; item i is (uint8 C x H x W in [0, 255], class or -1).
+    """Augmented images from a file or an index; item i is (uint8 C x H x W in [0, 255], class or -1).
 
-    Works with any number of DataLoader workers and any start method: every process opens the file itself, at its first
-    read. Rows of one source image lie together: row i * K + k is variant k of image i (with originals kept, K + 1 rows
-    per image, the original first).
+    Works with any number of DataLoader workers and any start method. Rows of one source image lie together: row
+    i * K + k is variant k of image i (with originals kept, K + 1 rows per image, the original first). The shards of an
+    index are checked when it is opened (present, of the right size, of the same run); the bytes of an image are
+    compared with their CRC-32 the first time they are read.
 
     Args:
-        path: a file made by ``munitaug generate``.
+        path: a file made by ``munitaug generate``, in one piece or the index of shards.
         transform: called with the image; what it gives is the item's image.
         target_transform: called with the class; what it gives is the item's class.
 
     Raises:
         FileNotFoundError: there is no such file.
-        AugmentedFileError: foreign, unfinished, truncated, or of another format version.
+        AugmentedFileError: foreign, unfinished, truncated, damaged, or of another format version; of an index, also a
+            shard that is missing or another file. Reading raises it too, for an image that is not what was written.
     """
 
     def __init__(
@@ -294,14 +61,22 @@ class AugmentedDataset(Dataset[tuple[Tensor, int]]):
         self.transform = transform
         self.target_transform = target_transform
         with open_for_reading(self.path) as file:
-            self._attributes = check_header(file, self.path)
-            # numpy, not tensors: tensors would go to workers through shared memory, a file handle for each
-            self._labels, self._source_indices, self._variants = (file[name][:] for name in COLUMNS[1:4])
-            self.image_shape: tuple[int, ...] = tuple(int(file["images"].shape[axis]) for axis in (3, 1, 2))
-            self._is_packed = _is_packed(file["images"])
-        self._file: h5py.File | None = None
-        self._images: h5py.Dataset | None = None
-        self._process_id = -1
+            contents = read_contents(file, self.path)
+        # numpy, not tensors: tensors would go to workers through shared memory, a file handle for each
+        self._labels, self._source_indices, self._variants = contents.labels, contents.source_index, contents.variant
+        self._attributes, self._style_crcs = contents.attributes, contents.style_crc32
+        shards = read_shards(contents, self.path)
+        shape = open_shards(shards, self.path) if shards else contents.image_shape
+        self.image_shape: tuple[int, ...] = (shape[2], shape[0], shape[1])
+        paths = [self.path.with_name(shard.name) for shard in shards] or [self.path]
+        counts = [shard.rows for shard in shards] or [len(self._labels)]
+        self._starts = np.cumsum([0, *counts])[:-1].tolist()
+        crcs = contents.image_crc32
+        self._files = [
+            _ImageFile(place, shape, count, None if crcs is None else crcs[start : start + count])
+            for place, count, start in zip(paths, counts, self._starts, strict=True)
+        ]
+        self._opened: deque[_ImageFile] = deque()
 
     @property
     def labels(self) -> Tensor:
@@ -333,15 +108,29 @@ class AugmentedDataset(Dataset[tuple[Tensor, int]]):
 
         Raises:
             IndexError: no such row.
+            AugmentedFileError: the code is not what was written.
         """
         row = self._row(index)
-        return torch.from_numpy(self._open()["style"][row])
+        file, place = self._file_of(row)
+        code = file.style(place)
+        if self._style_crcs is not None and zlib.crc32(code.tobytes()) != self._style_crcs[row]:
+            raise AugmentedFileError(f"{file.path} is damaged: the style of row {place} is not what was written")
+        return torch.from_numpy(code)
+
+    def check(self) -> None:
+        """Reads every image and code once, so that damage shows now and not in the middle of a training.
+
+        Raises:
+            AugmentedFileError: names the file and its first damaged row.
+        """
+        for row in range(len(self)):
+            self._image(row)
+            self.style(row)
 
     def close(self) -> None:
-        """Closes the file in this process; the next read opens it again."""
-        if self._file is not None:
-            self._file.close()
-        self._file = self._images = None
+        """Closes the files in this process; the next read opens them again."""
+        while self._opened:
+            self._opened.popleft().close()
 
     def __len__(self) -> int:
         """Gives the number of rows."""
@@ -350,36 +139,31 @@ class AugmentedDataset(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Gives (image, class) of one row; negative numbers count from the end.
 
+        The image's pixels lie in memory as in the file, channels last, as torchvision's ``pil_to_tensor`` gives them.
+
         Raises:
             IndexError: no such row.
+            AugmentedFileError: the image is not what was written.
         """
         row = self._row(index)
-        image = torch.from_numpy(self._pixels([row])[0]).permute(2, 0, 1).contiguous()
-        return self._transformed(image, int(self._labels[row]))
-
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
-        """Gives the items of many rows, as a DataLoader asks for them; a loop, since h5py's own lists are slower.
-
-        Raises:
-            IndexError: no such row.
-        """
-        rows = list(map(operator.index, indices))
-        if rows and (min(rows) < 0 or max(rows) >= len(self._labels)):
-            rows = [self._row(index) for index in rows]
-        images = torch.from_numpy(self._pixels(rows)).permute(0, 3, 1, 2).contiguous().unbind()
-        items = zip(images, self._labels[rows].tolist(), strict=True)
-        if self.transform is None and self.target_transform is None:
-            return list(items)
-        return [self._transformed(image, label) for image, label in items]
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_file": None, "_images": None}
-
-    def _transformed(self, image: Tensor, label: int) -> tuple[Tensor, int]:
+        image: Tensor = self._image(row)
+        label: int = self._labels.item(row)
         return (
             image if self.transform is None else self.transform(image),
             label if self.target_transform is None else self.target_transform(label),
         )
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
+        """Gives the items of many rows, as a DataLoader asks for them.
+
+        Raises:
+            IndexError: no such row.
+            AugmentedFileError: an image is not what was written.
+        """
+        return [self[index] for index in indices]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_opened": deque()}
 
     def _row(self, index: int) -> int:
         row = operator.index(index)
@@ -388,24 +172,197 @@ class AugmentedDataset(Dataset[tuple[Tensor, int]]):
             raise IndexError(f"row {index} of {self.path}, which has {len(self._labels)} rows")
         return row
 
-    def _pixels(self, rows: Sequence[int]) -> npt.NDArray[np.uint8]:
-        """Gives N x H x W x C of the rows, writable."""
-        if self._images is None or self._process_id != os.getpid():
-            self._images = self._open()["images"]
-        channels, height, width = self.image_shape
-        if self._is_packed:
-            pixels = np.empty((len(rows), height, width, channels), np.uint8)
-            for place, row in enumerate(rows):
-                pixels[place] = self._images[row]
-            return pixels
-        read = self._images.id.read_direct_chunk  # the bytes as they lie in the file: half the time of h5py's own way
-        joined = bytearray().join(read((row, 0, 0, 0))[1] for row in rows)
-        return np.frombuffer(joined, np.uint8).reshape(len(rows), height, width, channels)
+    def _image(self, row: int) -> Tensor:
+        file, place = self._file_of(row)
+        return file.image(place)
 
-    def _open(self) -> h5py.File:
-        """Gives the file opened by this process; a handle inherited through fork is closed first, never shared."""
+    def _file_of(self, row: int) -> tuple[_ImageFile, int]:
+        """Gives the opened file of a row and the row's place in it."""
+        number = bisect_right(self._starts, row) - 1 if len(self._starts) > 1 else 0
+        file = self._files[number]
+        if not file.is_open:
+            while len(self._opened) >= MAX_OPEN_FILES:
+                self._opened.popleft().close()
+            file.open()
+            self._opened.append(file)
+        return file, row - self._starts[number]
+
+
+@final
+class _ImageFile:
+    """The images of one file.
+
+    Where a chunk is one image, its bytes are read straight from the file: finding it through HDF5 and converting what
+    comes costs more than the reading. Reading at a place shares no state, so a handle inherited through fork is fine.
+
+    Args:
+        path: of the file.
+        image_shape: H, W, C.
+        count: of images.
+        crcs: CRC-32 of their chunks, or ``None``.
+    """
+
+    def __init__(
+        self, path: Path, image_shape: tuple[int, int, int], count: int, crcs: npt.NDArray[np.uint32] | None
+    ) -> None:
+        height, width, channels = image_shape
+        self.path = path
+        self._count = count
+        self._crcs = crcs
+        self._unchecked = bytearray(b"\1") * count
+        self._bytes = height * width * channels
+        self._size, self._strides = (channels, height, width), (1, width * channels, channels)
+        self._chunks: _ChunkTable | None = None
+        self._descriptor = -1
+        self._file: h5py.File | None = None
+        self._process_id = -1
+        self._size_and_time: tuple[int, int] | None = None
+        self.is_open = False
+
+    def open(self) -> None:
+        """Opens the file; the first time it also finds where every chunk lies.
+
+        Raises:
+            AugmentedFileError: damaged, or no longer the file that was opened the first time.
+        """
+        status = self.path.stat()
+        if self._size_and_time not in (None, (status.st_size, status.st_mtime_ns)):
+            raise AugmentedFileError(f"{self.path} was replaced while it was being read; open the data set anew")
+        self._size_and_time = (status.st_size, status.st_mtime_ns)
+        if self._chunks is None:
+            with open_for_reading(self.path) as file, damage_named(self.path):
+                self._chunks = _chunk_table(file["images"], self._count) if file.userblock_size == 0 else _NO_TABLE
+            if (self._chunks.lengths > status.st_size).any():
+                raise AugmentedFileError(f"{self.path} is damaged: it names images larger than itself")
+        if self._chunks.compression is not None:
+            self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self.is_open = True
+
+    def close(self) -> None:
+        """Lets the handles go."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        if self._file is not None:
+            self._file.close()
+        self._descriptor, self._file, self.is_open = -1, None, False
+
+    def image(self, row: int) -> Tensor:
+        """Gives uint8 C x H x W of one row.
+
+        Raises:
+            AugmentedFileError: not what was written.
+        """
+        chunks = self._chunks
+        if chunks is None or chunks.compression is None:
+            return self._image_through_hdf5(row)
+        packed = os.pread(self._descriptor, chunks.lengths.item(row), chunks.offsets.item(row))
+        if self._unchecked[row]:
+            self._check(row, packed, chunks)
+        if chunks.masks[row] != PACKED or chunks.compression == "none":
+            plain = packed
+        elif chunks.compression == "gzip":
+            plain = self._unpacked_gzip(row, packed)
+        else:
+            return self._unpacked_lzf(row, packed)
+        return torch.frombuffer(bytearray(plain), dtype=torch.uint8).as_strided(self._size, self._strides)
+
+    def style(self, row: int) -> npt.NDArray[np.float32]:
+        """Gives the code of one row."""
+        with damage_named(self.path):
+            code: npt.NDArray[np.float32] = self._hdf5()["style"][row]
+        return code
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_descriptor": -1, "_file": None, "is_open": False}
+
+    def _hdf5(self) -> h5py.File:
+        """Gives the file opened through HDF5 by this process; a handle inherited through fork is closed first."""
         if self._file is None or self._process_id != os.getpid():
-            self.close()
-            self._file = open_for_reading(self.path)
-            self._process_id = os.getpid()
+            if self._file is not None:
+                self._file.close()
+            self._file, self._process_id = open_for_reading(self.path), os.getpid()
         return self._file
+
+    def _check(self, row: int, packed: bytes, chunks: _ChunkTable) -> None:
+        length = chunks.lengths.item(row)
+        is_plain = chunks.masks[row] != PACKED or chunks.compression == "none"
+        if len(packed) != length or length == 0 or (is_plain and length != self._bytes):
+            raise self._damaged(row)
+        if self._crcs is not None and zlib.crc32(packed) != self._crcs[row]:
+            raise self._damaged(row)
+        self._unchecked[row] = 0
+
+    def _unpacked_gzip(self, row: int, packed: bytes) -> bytes:
+        try:
+            return unpack_gzip(packed, self._bytes)
+        except ValueError as error:
+            raise self._damaged(row) from error
+
+    def _unpacked_lzf(self, row: int, packed: bytes) -> Tensor:
+        unpack = lzf_function("lzf_decompress")
+        assert unpack is not None
+        image = torch.empty_strided(self._size, self._strides, dtype=torch.uint8)
+        if unpack(packed, len(packed), image.data_ptr(), self._bytes) != self._bytes:
+            raise self._damaged(row)
+        return image
+
+    def _image_through_hdf5(self, row: int) -> Tensor:
+        with damage_named(self.path):
+            images = self._hdf5()["images"]
+            if self._unchecked[row] and self._crcs is not None and images.chunks == (1, *images.shape[1:]):
+                if zlib.crc32(images.id.read_direct_chunk((row, 0, 0, 0))[1]) != self._crcs[row]:
+                    raise self._damaged(row)
+                self._unchecked[row] = 0
+            return torch.from_numpy(images[row]).permute(2, 0, 1)
+
+    def _damaged(self, row: int) -> AugmentedFileError:
+        return AugmentedFileError(
+            f"{self.path} is damaged: image {row} is not what was written; copy or generate the file again"
+        )
+
+
+@final
+class _ChunkTable:
+    """Where the chunk of every image lies.
+
+    Args:
+        compression: of the chunks, or ``None`` if only HDF5 can read them.
+        count: of images.
+    """
+
+    def __init__(self, compression: Compression | None, count: int) -> None:
+        self.compression = compression
+        self.offsets = np.zeros(count, np.int64)
+        self.lengths = np.zeros(count, np.int64)
+        self.masks = bytearray(count)
+
+
+_NO_TABLE = _ChunkTable(None, 0)
+
+
+def _chunk_table(images: h5py.Dataset, count: int) -> _ChunkTable:
+    compression = _compression(images)
+    if compression is None:
+        return _NO_TABLE
+    table = _ChunkTable(compression, count)
+
+    def note(chunk: h5py.h5d.StoreInfo) -> None:
+        row = chunk.chunk_offset[0]
+        table.offsets[row], table.lengths[row] = chunk.byte_offset, chunk.size
+        table.masks[row] = PACKED if chunk.filter_mask == PACKED else 1
+
+    images.id.chunk_iter(note)
+    return table
+
+
+def _compression(images: h5py.Dataset) -> Compression | None:
+    """Gives how the chunks are packed; ``None`` where their bytes cannot be read without HDF5."""
+    properties = images.id.get_create_plist()
+    if not hasattr(os, "pread") or not hasattr(images.id, "chunk_iter") or images.chunks != (1, *images.shape[1:]):
+        return None
+    if properties.get_nfilters() == 0:
+        return "none"
+    filters = [properties.get_filter(place)[0] for place in range(properties.get_nfilters())]
+    if filters == [GZIP_FILTER]:
+        return "gzip"
+    return "lzf" if filters == [LZF_FILTER] and lzf_function("lzf_decompress") is not None else None

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, one writer at a time, and what a full disk looks like.
+"""One writer at a time, and what a full disk looks like.
 
 Floor 4: imports nothing of the package.
 """
@@ -20,40 +20,6 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 LOCK_NAME = "lock"
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Writes a file so that, whenever the machine stops, it is there as a whole or not at all."""
-    unfinished = path.with_name(path.name + ".tmp")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def publish(unfinished: Path, path: Path) -> None:
-    """Moves a written and closed file to its place, once its bytes are on the disk."""
-    with unfinished.open("rb+") as file:
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Puts the folder's entries on the disk; nothing where folders cannot be synced (Windows)."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def is_disk_full(error: BaseException) -> bool:
     """Tells whether the error means that there is no room: disk, quota or file size limit.
 
@@ -65,23 +31,32 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path, shared: bool = False) -> Iterator[None]:
     """Makes the folder and keeps other processes from it; a folder that holds nothing at the end is removed.
 
     The lock ends with the process, however that ends. On Windows there is no lock and the empty folder stays.
 
+    Args:
+        folder: whose parent folders are made too.
+        shared: lets in others that share it, and nobody who does not.
+
     Raises:
         BlockingIOError: another process holds it.
+        OSError: a file system without locks.
     """
     if sys.platform == "win32":
+        if shared:
+            raise OSError(errno.ENOLCK, "on Windows one process writes an output; there are no locks to share it with")
         folder.mkdir(parents=True, exist_ok=True)
         yield
         return
-    descriptor = _locked_descriptor(folder)
+    refusal = f"another process is writing to {folder}; wait for it, or choose another output file"
+    descriptor = _locked(folder / LOCK_NAME, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB, refusal)
     try:
         yield
     finally:
         with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while others share it
             if [entry.name for entry in folder.iterdir()] == [LOCK_NAME] and _is_in_place(
                 descriptor, folder / LOCK_NAME
             ):
@@ -90,21 +65,49 @@ def locked_folder(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _locked_descriptor(folder: Path) -> int:
+@contextmanager
+def locked_file(path: Path, refusal: str | None) -> Iterator[None]:
+    """Keeps other processes out of what the file stands for; the file is gone at the end.
+
+    Args:
+        path: of a file of no other use.
+        refusal: what is said when another process has it; ``None`` waits for that one instead.
+
+    Raises:
+        BlockingIOError: another process has it.
+        OSError: a file system without locks.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    wait = fcntl.LOCK_EX if refusal is None else fcntl.LOCK_EX | fcntl.LOCK_NB
+    descriptor = _locked(path, wait, refusal or "")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _locked(path: Path, kind: int, refusal: str) -> int:
+    """Gives the descriptor of a locked file, made with its folder if need be."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:
             continue  # the writer before us has just removed the folder
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise BlockingIOError(
-                errno.EAGAIN, f"another process is writing to {folder}; wait for it, or choose another output file"
-            ) from error
-        if _is_in_place(descriptor, folder / LOCK_NAME):
+            raise BlockingIOError(errno.EAGAIN, refusal) from error
+        except OSError as error:
+            os.close(descriptor)
+            message = "this file system has no file locks (flock); write to another one, and copy from there"
+            raise OSError(error.errno, message, str(path)) from error
+        if _is_in_place(descriptor, path):
             return descriptor
         os.close(descriptor)
 

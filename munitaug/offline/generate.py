@@ -1,4 +1,4 @@
-"""Offline generation: K styled variants of every image of a domain, in one HDF5 file, stoppable at any moment.
+"""Offline generation: K styled variants of every image of a domain, in HDF5, stoppable at any moment.
 
 Floor 4: imports data, kernel, networks, random, styles, translator, types and its own room.
 """
@@ -6,24 +6,36 @@ Floor 4: imports data, kernel, networks, random, styles, translator, types and i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from itertools import chain
 from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from munitaug.data.augmented_file import ORIGINAL_VARIANT, Rows
 from munitaug.data.domain import ImageDomain
-from munitaug.data.hdf5 import ORIGINAL_VARIANT, Compression, Rows, empty_rows
-from munitaug.kernel import translate_images
+from munitaug.data.packing import Compression, Packed, pack_images
+from munitaug.kernel import translate_images, translator_device
 from munitaug.networks.modes import evaluation_mode
-from munitaug.offline.parts import PartsFolder
-from munitaug.offline.plan import Plan, make_plan
+from munitaug.offline.parts import PartsFolder, PartUnfinishedError
+from munitaug.offline.pipeline import Behind, ahead
+from munitaug.offline.plan import Plan, Stripe, make_plan
 from munitaug.random import torch_generator
 from munitaug.styles import StyleSource
 from munitaug.translator import Translator
 from munitaug.types import UNLABELLED, DomainError
+
+DEPTH = 2
+"""Batches that wait between two threads."""
+MAX_PACKING_THREADS = 8
+WHOLE = Stripe()
 
 
 def generate(
@@ -42,11 +54,17 @@ def generate(
     progress: bool = True,
     should_stop: Callable[[], bool] | None = None,
     overwrite: bool = False,
+    shards: int = 0,
+    stripe: Stripe = WHOLE,
 ) -> Path:
     """Writes an HDF5 file of styled variants, to be read with ``AugmentedDataset``; gives its path.
 
     A run that was stopped, by whatever means, goes on where it was when the same call is made again, and gives the
-    same bytes. Until the end its pieces lie in ``<path>.parts``, so for a moment the disk holds everything twice.
+    same bytes. Until the end its pieces lie in ``<path>.parts``, so for a moment the disk holds everything twice,
+    unless there are shards, which are only moved. Reading, translating and packing overlap.
+
+    With shards, any number of processes may share the work: each makes those of its stripe, and the last one the
+    index. The bytes of a shard depend on its place among the shards, not on the processes.
 
     The style of variant k of image i depends on (seed, i, k) alone. Pixels depend on the batch size only through the
     rounding of the device's arithmetic: mostly hidden by the rounding to 8 bits, but not promised; at one batch size
@@ -68,6 +86,8 @@ def generate(
         progress: whether to show a bar on stderr.
         should_stop: asked before every batch; the run ends in order when it says True.
         overwrite: an existing output is replaced when the new one is complete; unfinished parts of another plan go.
+        shards: files ``aug-00007-of-00064.h5`` of which ``path`` is the index; 0 writes one file.
+        stripe: which of several processes this is.
 
     Raises:
         FileExistsError: the output exists, and overwrite is False.
@@ -90,39 +110,95 @@ def generate(
         compression=compression,
         provenance=provenance or {},
         checkpoint_sha256=checkpoint_sha256,
+        shards=shards,
     )
     output = Path(path)
-    parts = PartsFolder(output, plan)
+    parts = PartsFolder(output, plan, stripe)
     parts.refuse_finished(overwrite)
     with parts.locked():
-        if not parts.begin(overwrite):
-            with evaluation_mode(translator):
-                _make_missing_parts(parts, _PartMaker(translator, domain, styles, plan), should_stop, progress)
-            parts.merge(should_stop)
-        parts.remove()
+        missing = parts.begin(overwrite)
+        with evaluation_mode(translator):
+            _make_parts(parts, missing, _PartMaker(translator, domain, styles, plan), should_stop, progress)
+        parts.finish(should_stop)
     return output
 
 
-def item_styles(styles: StyleSource, seed: int, item: int, variants: int) -> Tensor:
-    """Gives 1 x K x S codes of one source image; code k is a function of (seed, item, k) alone."""
+def item_styles(styles: StyleSource, seed: int, item: int | str, variants: int) -> Tensor:
+    """Gives 1 x K x S codes of one source image, a number or a path; code k is a function of (seed, item, k) alone."""
     draws = [styles.sample(1, 1, torch_generator(seed, "style", item, variant)) for variant in range(variants)]
     return torch.cat(draws, dim=1)
 
 
-def _make_missing_parts(
-    parts: PartsFolder, maker: _PartMaker, should_stop: Callable[[], bool] | None, progress: bool
+def _make_parts(
+    parts: PartsFolder,
+    missing: list[int],
+    maker: _PartMaker,
+    should_stop: Callable[[], bool] | None,
+    progress: bool,
 ) -> None:
-    plan, missing = parts.plan, parts.missing()
-    done = plan.rows - plan.rows_per_item * sum(len(plan.part_items(part)) for part in missing)
-    with tqdm(total=plan.rows, initial=done, unit="image", disable=not progress) as bar:
-        for part in missing:
-            rows = empty_rows(len(plan.part_items(part)) * plan.rows_per_item, plan.layout)
-            filled = 0
-            for batch in maker.batches(part):
-                parts.stop_if(should_stop)
-                filled += maker.fill(rows, filled, batch)
-                bar.update(len(batch) * plan.rows_per_item)
-            parts.write(part, rows)
+    """Reads, translates and writes, each in a thread of its own; of each, a few batches are in memory."""
+    plan = parts.plan
+    mine = (part for part in range(plan.parts) if parts.stripe.has(part))
+    rows = {part: plan.rows_per_item * len(plan.part_items(part)) for part in mine}
+    done = sum(rows.values()) - sum(rows[part] for part in missing)
+    batches = (maker.read(part, batch) for part in missing for batch in plan.part_batches(part))
+    with (
+        tqdm(total=sum(rows.values()), initial=done, unit="image", disable=not progress) as bar,
+        ThreadPoolExecutor(_packing_threads()) as pool,
+        Behind[_Made](lambda made: _write_parts(parts, maker, pool, made), DEPTH) as writer,
+        closing(ahead(batches, DEPTH)) as read,
+    ):
+        for batch in read:
+            if should_stop is not None and should_stop():
+                writer.finish()
+                raise parts.interruption()
+            writer.put(maker.translate(batch))
+            bar.update(len(batch.items) * plan.rows_per_item)
+
+
+def _write_parts(parts: PartsFolder, maker: _PartMaker, pool: ThreadPoolExecutor, made: Iterator[_Made]) -> None:
+    """Packs and writes batches, part after part; the last part may be unfinished when they end."""
+    for first in made:
+        rows_of_part = len(parts.plan.part_items(first.part)) * parts.plan.rows_per_item
+        with suppress(PartUnfinishedError), parts.writing(first.part) as file:
+            for batch in chain([first], made):
+                rows = maker.rows(batch)
+                file.append(rows, _packed(rows.images, parts.plan.layout.compression, pool))
+                if file.filled == rows_of_part:
+                    break
+
+
+def _packed(images: npt.NDArray[np.uint8], compression: Compression, pool: ThreadPoolExecutor) -> list[Packed]:
+    """Gives the chunks of the images, packed by all threads of the pool."""
+    pieces = np.array_split(images, _packing_threads())
+    return list(chain.from_iterable(pool.map(lambda piece: pack_images(piece, compression), pieces)))
+
+
+def _packing_threads() -> int:
+    """Gives the cores of this process beside the one that translates, 1 to MAX_PACKING_THREADS."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    neighbours = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    share = cores // max(int(neighbours), 1) if neighbours.isdigit() else cores
+    return max(1, min(MAX_PACKING_THREADS, share - 1))
+
+
+class _Read(NamedTuple):
+    """A batch of source images, N x C x H x W, with N x K x S codes, in pinned memory where a GPU waits for them."""
+
+    part: int
+    items: range
+    originals: Tensor
+    codes: Tensor
+
+
+class _Made(NamedTuple):
+    """The rows of a batch: N(K + 1) x H x W x C images on the CPU, which are there when ``arrived`` says so."""
+
+    part: int
+    items: range
+    images: Tensor
+    codes: Tensor
+    arrived: torch.cuda.Event | None
 
 
 @final
@@ -141,33 +217,49 @@ class _PartMaker:
         self.domain = domain
         self.styles = styles
         self.plan = plan
+        self.device = translator_device(translator)
         labels = domain.labels
         self.labels = torch.full((len(domain),), UNLABELLED) if labels is None else labels
 
-    def batches(self, part: int) -> list[range]:
-        """Gives the source images of a part in batches that begin at multiples of the batch size."""
-        items, size = self.plan.part_items(part), self.plan.batch_size
-        return [items[start : start + size] for start in range(0, len(items), size)]
-
-    def fill(self, rows: Rows, start: int, batch: range) -> int:
-        """Writes the rows of a batch of source images from row ``start`` on; gives their number."""
-        plan = self.plan
+    def read(self, part: int, batch: range) -> _Read:
+        """Gives a batch of source images and their codes."""
         originals = self._originals(batch)
-        codes = torch.cat([item_styles(self.styles, plan.seed, item, plan.variants) for item in batch])
-        images = translate_images(self.translator, originals, codes)
-        numbers = torch.arange(plan.variants, dtype=torch.int16)
-        if plan.keep_original:
+        codes = torch.cat([item_styles(self.styles, self.plan.seed, item, self.plan.variants) for item in batch])
+        if self.device.type == "cuda":
+            originals, codes = originals.pin_memory(), codes.pin_memory()
+        return _Read(part, batch, originals, codes)
+
+    def translate(self, read: _Read) -> _Made:
+        """Gives the images of a batch; on a GPU they may still be on their way, so that the next batch can begin."""
+        originals = read.originals.to(self.device, non_blocking=True)
+        images = translate_images(self.translator, originals, read.codes)
+        codes = read.codes
+        if self.plan.keep_original:
             images = torch.cat([originals[:, None], images], dim=1)
             codes = torch.cat([torch.zeros_like(codes[:, :1]), codes], dim=1)
-            numbers = torch.cat([torch.tensor([ORIGINAL_VARIANT], dtype=torch.int16), numbers])
-        items = torch.arange(batch.start, batch.stop)
-        place = slice(start, start + len(batch) * plan.rows_per_item)
-        rows.images[place] = images.flatten(0, 1).permute(0, 2, 3, 1).numpy()
-        rows.labels[place] = self.labels[items].repeat_interleave(plan.rows_per_item).numpy()
-        rows.source_index[place] = items.repeat_interleave(plan.rows_per_item).numpy()
-        rows.variant[place] = numbers.repeat(len(batch)).numpy()
-        rows.style[place] = codes.flatten(0, 1).numpy()
-        return place.stop - start
+        images = images.flatten(0, 1).permute(0, 2, 3, 1)
+        if self.device.type != "cuda":
+            return _Made(read.part, read.items, images.cpu(), codes, None)
+        host = torch.empty(images.shape, dtype=torch.uint8, pin_memory=True)
+        host.copy_(images.contiguous(), non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record(torch.cuda.current_stream(self.device))
+        return _Made(read.part, read.items, host, codes, arrived)
+
+    def rows(self, made: _Made) -> Rows:
+        """Gives the rows of a batch, once its images have arrived."""
+        if made.arrived is not None:
+            made.arrived.synchronize()
+        plan = self.plan
+        first = ORIGINAL_VARIANT if plan.keep_original else 0
+        items = torch.arange(made.items.start, made.items.stop)
+        return Rows(
+            np.ascontiguousarray(made.images.numpy()),
+            self.labels[items].repeat_interleave(plan.rows_per_item).numpy(),
+            items.repeat_interleave(plan.rows_per_item).numpy(),
+            np.tile(np.arange(first, plan.variants, dtype=np.int16), len(items)),
+            made.codes.flatten(0, 1).numpy(),
+        )
 
     def _originals(self, batch: range) -> Tensor:
         images = self.domain.images(batch)

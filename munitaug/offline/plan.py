@@ -6,22 +6,25 @@ Floor 4: imports data, kernel, random, styles, translator.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
+from munitaug.data.augmented_file import AttributeValue, Layout, header_attributes
 from munitaug.data.domain import ImageDomain
-from munitaug.data.hdf5 import AttributeValue, Compression, Layout, header_attributes
+from munitaug.data.packing import Compression
 from munitaug.kernel import translator_device
 from munitaug.random import torch_generator
 from munitaug.styles import StyleSource
 from munitaug.translator import NO_STYLES, Translator
 
 MAX_VARIANTS = 32767
+MAX_SHARDS = 99999
 PART_BYTES = 16 * 2**20
-"""Size of a part before compression: what a kill costs at most, and what is held in memory."""
+"""Size of a part before compression: what a kill costs at most."""
 
 Entries = dict[str, object]
 
@@ -38,6 +41,7 @@ class Plan:
         batch_size: source images translated at once; batches begin at multiples of it.
         layout: of the rows.
         header: root attributes of the file.
+        shards: files that the output consists of; 0 for one file, joined from parts.
     """
 
     items: int
@@ -47,6 +51,7 @@ class Plan:
     batch_size: int
     layout: Layout
     header: dict[str, AttributeValue]
+    shards: int = 0
 
     @property
     def rows_per_item(self) -> int:
@@ -66,18 +71,59 @@ class Plan:
 
     @property
     def parts(self) -> int:
-        """Gives the number of parts."""
-        return -(-self.items // self.items_per_part)
+        """Gives the number of parts; a shard is a part."""
+        return self.shards or -(-self.items // self.items_per_part)
 
     def part_items(self, part: int) -> range:
-        """Gives the source images of one part."""
+        """Gives the source images of one part; of shards, as even as can be."""
+        if self.shards:
+            return range(self.items * part // self.shards, self.items * (part + 1) // self.shards)
         start = part * self.items_per_part
         return range(start, min(start + self.items_per_part, self.items))
 
+    def part_batches(self, part: int) -> list[range]:
+        """Gives the source images of a part in batches; the first begins where the part does."""
+        items = self.part_items(part)
+        return [items[start : start + self.batch_size] for start in range(0, len(items), self.batch_size)]
+
+    @property
+    def sha256(self) -> str:
+        """Gives the SHA-256 of all entries."""
+        return hashlib.sha256(json.dumps(self.entries(), sort_keys=True).encode()).hexdigest()
+
     def entries(self) -> Entries:
         """Gives the plan as one flat table of JSON values, for ``plan.json`` and for comparing."""
-        sizes = {"items": self.items, "keep_original": self.keep_original, "batch_size": self.batch_size}
+        sizes = {
+            "items": self.items,
+            "keep_original": self.keep_original,
+            "batch_size": self.batch_size,
+            "shards": self.shards,
+        }
         return {**self.header, **sizes, **asdict(self.layout), "items_per_part": self.items_per_part}
+
+
+@dataclass(frozen=True)
+class Stripe:
+    """Which of several processes this is, each of which makes its own shards.
+
+    Args:
+        rank: 0 to ranks - 1.
+        ranks: processes that share the work.
+
+    Raises:
+        ValueError: there is no such rank.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.ranks:
+            raise ValueError(f"rank must be 0 to {self.ranks - 1} of {self.ranks} ranks, got {self.rank}")
+
+    def has(self, part: int) -> bool:
+        """Tells whether the shard is this rank's."""
+        return part % self.ranks == self.rank
 
 
 def differences(kept: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
@@ -102,13 +148,18 @@ def make_plan(
     compression: Compression,
     provenance: Mapping[str, object],
     checkpoint_sha256: str,
+    shards: int = 0,
 ) -> Plan:
     """Gives the plan of a run.
 
     Raises:
         ValueError: see :func:`munitaug.offline.generate.generate`.
     """
-    _check_counts(translator, domain, variants, batch_size)
+    check_counts(translator, domain, variants, batch_size)
+    if not 0 <= shards <= min(len(domain), MAX_SHARDS):
+        raise ValueError(
+            f"shards must be 0 (one file) to {min(len(domain), MAX_SHARDS)} (of {len(domain)} images), got {shards}"
+        )
     channels, height, width = domain[0][0].shape
     config = {
         **provenance,
@@ -128,7 +179,23 @@ def make_plan(
         class_names=domain.class_names,
     )
     layout = Layout(height, width, channels, translator.style_dim, compression)
-    return Plan(len(domain), variants, keep_original, seed, batch_size, layout, header)
+    return Plan(len(domain), variants, keep_original, seed, batch_size, layout, header, shards)
+
+
+def check_counts(translator: Translator, domain: ImageDomain | None, variants: int, batch_size: int) -> None:
+    """Checks what does not need an image to be read.
+
+    Raises:
+        ValueError: a number is out of range, the domain is empty, or several variants of a one-to-one method.
+    """
+    if not 1 <= variants <= MAX_VARIANTS:
+        raise ValueError(f"variants must be 1 to {MAX_VARIANTS}, got {variants}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if domain is not None and len(domain) == 0:
+        raise ValueError(f"{domain.name} holds no image; there is nothing to generate from")
+    if translator.style_dim == 0 and variants > 1:
+        raise ValueError(f"{variants} variants were asked for, but {NO_STYLES}; or use variants=1")
 
 
 def weights_sha256(translator: Translator) -> str:
@@ -170,14 +237,3 @@ def source_sha256(domain: ImageDomain) -> str:
 
 def _bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def _check_counts(translator: Translator, domain: ImageDomain, variants: int, batch_size: int) -> None:
-    if not 1 <= variants <= MAX_VARIANTS:
-        raise ValueError(f"variants must be 1 to {MAX_VARIANTS}, got {variants}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if len(domain) == 0:
-        raise ValueError(f"{domain.name} holds no image; there is nothing to generate from")
-    if translator.style_dim == 0 and variants > 1:
-        raise ValueError(f"{variants} variants were asked for, but {NO_STYLES}; or use variants=1")

@@ -11,19 +11,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from munitaug.data.hdf5 import (
-    COMPRESSIONS,
-    AugmentedDataset,
+from munitaug.data.augmented_file import (
     AugmentedFileError,
-    Compression,
+    AugmentedFileWriter,
     Layout,
     Rows,
-    append_file,
-    create_columns,
     header_attributes,
-    seal,
-    write_rows,
 )
+from munitaug.data.hdf5 import AugmentedDataset
+from munitaug.data.packing import COMPRESSIONS, Compression, pack_images
 
 ROWS, HEIGHT, WIDTH, CHANNELS, STYLE = 23, 16, 20, 3, 5
 
@@ -52,11 +48,11 @@ def header() -> dict[str, str | int]:
 
 
 def write_file(path: Path, rows: Rows, compression: Compression = "lzf", sealed: bool = True) -> Path:
-    with h5py.File(path, "w") as file:
-        create_columns(file, len(rows.labels), Layout(HEIGHT, WIDTH, CHANNELS, STYLE, compression))
-        write_rows(file, 0, rows)
+    layout = Layout(HEIGHT, WIDTH, CHANNELS, STYLE, compression)
+    with AugmentedFileWriter(path, len(rows.labels), layout) as writer:
+        writer.append(rows, pack_images(rows.images, compression))
         if sealed:
-            seal(file, header())
+            writer.seal(header())
     return path
 
 
@@ -78,7 +74,7 @@ def test_every_item_is_read_as_it_was_written(tmp_path: Path, compression: Compr
     for index in range(ROWS):
         image, label = dataset[index]
         assert image.dtype == torch.uint8
-        assert image.is_contiguous()
+        assert image.permute(1, 2, 0).is_contiguous()
         assert type(label) is int
         np.testing.assert_array_equal(image.numpy(), np.moveaxis(rows.images[index], 2, 0))
         assert label == rows.labels[index]
@@ -125,9 +121,9 @@ def test_class_names_and_provenance_are_kept(path: Path) -> None:
 
 def test_long_lists_of_classes_fit(tmp_path: Path) -> None:
     names = [f"a rather long name of class {number}" for number in range(5000)]
-    with h5py.File(tmp_path / "aug.h5", "w") as file:
-        create_columns(file, 1, Layout(16, 16, 1, 0))
-        seal(file, header_attributes(config={}, checkpoint_sha256="", seed=0, variants=1, class_names=names))
+    with AugmentedFileWriter(tmp_path / "aug.h5", 23, Layout(HEIGHT, WIDTH, CHANNELS, STYLE)) as writer:
+        writer.append(make_rows(), pack_images(make_rows().images, "lzf"))
+        writer.seal(header_attributes(config={}, checkpoint_sha256="", seed=0, variants=1, class_names=names))
     assert AugmentedDataset(tmp_path / "aug.h5").class_names == tuple(names)
 
 
@@ -187,14 +183,11 @@ def test_a_subset_fetches_whole_batches(path: Path) -> None:
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_files_are_joined_without_a_change(tmp_path: Path, compression: Compression) -> None:
     first, second = make_rows(5, seed=1), make_rows(8, seed=2)
-    with h5py.File(tmp_path / "all.h5", "w") as target:
-        create_columns(target, 13, Layout(HEIGHT, WIDTH, CHANNELS, STYLE, compression))
-        row = 0
+    with AugmentedFileWriter(tmp_path / "all.h5", 13, Layout(HEIGHT, WIDTH, CHANNELS, STYLE, compression)) as writer:
         for number, rows in enumerate((first, second)):
-            with h5py.File(write_file(tmp_path / f"{number}.h5", rows, compression), "r") as source:
-                row = append_file(target, row, source)
-        assert row == 13
-        seal(target, header())
+            writer.append_file(write_file(tmp_path / f"{number}.h5", rows, compression))
+        assert writer.filled == 13
+        writer.seal(header())
     with h5py.File(tmp_path / "all.h5") as file:
         for name, one, two in zip(("images", "labels", "source_index", "variant", "style"), first, second, strict=True):
             np.testing.assert_array_equal(file[name][:], np.concatenate([one, two]))
