@@ -227,6 +227,7 @@ def _add_generate(parser: ArgumentParser) -> None:
     add("--keep-original", action="store_true", help="write each source image before its variants")
     add("--batch-size", type=int, default=64, help="source images translated at once")
     add("--compression", type=str, default="lzf", help="lzf, gzip or none")
+    add("--shards", type=int, default=0, help="write so many files, --out as their index; torchrun shares them out")
     add("--overwrite", action="store_true", help="replace an existing file")
     _add_data(parser)
 
@@ -248,8 +249,12 @@ def _generate(options: Namespace) -> None:
         compression=options.compression,
         data=_data_of_checkpoint(options),
         overwrite=options.overwrite,
+        shards=options.shards,
     )
-    print(f"augmented data set: {path}")
+    if path.exists():
+        print(f"augmented data set: {path}")
+    else:
+        print(f"this process is through; {path} is there when the others are")
 
 
 def _add_evaluate(parser: ArgumentParser) -> None:

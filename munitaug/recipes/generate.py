@@ -1,16 +1,20 @@
-"""Write an augmented data set: a checkpoint and a source in, one HDF5 file out.
+"""Write an augmented data set: a checkpoint and a source in, HDF5 out, in one file or in shards by many processes.
 
 Floor 6: imports floors 1-5.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import torch
 
 from munitaug._version import __version__
 from munitaug.checkpoint import checkpoint_sha256, find_checkpoint, read_index, shared_translator
 from munitaug.data.domain import ImageDomain
-from munitaug.data.hdf5 import Compression
+from munitaug.data.packing import Compression
+from munitaug.offline import Stripe
 from munitaug.offline import generate as generate_file
 from munitaug.recipes.options import DataOptions
 from munitaug.stopping import stop_on_signals
@@ -35,11 +39,15 @@ def generate(
     data: DataOptions = DataOptions(),
     overwrite: bool = False,
     progress: bool = True,
+    shards: int = 0,
 ) -> Path:
-    """Writes K styled variants of every image of a domain to one HDF5 file and gives its path.
+    """Writes K styled variants of every image of a domain to HDF5 and gives the path of the file.
 
     The style of variant k of image i depends on (seed, i, k) only. A run that was stopped or killed goes on
     where it was when the same call is made again, and ends with the same file.
+
+    With shards, the processes of ``torchrun`` (RANK and WORLD_SIZE in the environment) share the work, each on the
+    GPU of its LOCAL_RANK; the file is the index of the shards and is there when the last process is through.
 
     Args:
         checkpoint: checkpoint or run folder.
@@ -57,15 +65,18 @@ def generate(
         data: how a spec is opened; a size or channel count left open is the checkpoint's.
         overwrite: replace an existing file.
         progress: show a progress bar.
+        shards: write that many files ``aug-00007-of-00064.h5``, and ``out`` as their index; 0 writes one file.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
+        BlockingIOError: another process writes ``out``.
         FileExistsError: ``out`` exists.
         Interrupted: Ctrl-C or SIGTERM; what was written is kept for the next call.
         OSError: the disk is full; what was written is kept.
         ValueError: settings or images that do not suit.
     """
-    translator = shared_translator(checkpoint, direction, resolve_device(device))
+    stripe = stripe_of_environment() if shards else Stripe()
+    translator = shared_translator(checkpoint, direction, _device_of_rank(resolve_device(device)))
     domain = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
     styles = style_source(style, translator.style_dim, translator.style_bank.cpu(), truncation)
     index = read_index(find_checkpoint(checkpoint))
@@ -92,7 +103,29 @@ def generate(
             compression=compression,
             provenance=provenance,
             checkpoint_sha256=checkpoint_sha256(checkpoint),
-            progress=progress,
+            progress=progress and stripe.rank == 0,
             should_stop=should_stop,
             overwrite=overwrite,
+            shards=shards,
+            stripe=stripe,
         )
+
+
+def stripe_of_environment() -> Stripe:
+    """Gives which process of ``torchrun`` this is; the only one where RANK and WORLD_SIZE are not set.
+
+    Raises:
+        ValueError: they are no numbers, or there is no such rank.
+    """
+    rank, ranks = (os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    if not (rank.isdecimal() and ranks.isdecimal()):
+        raise ValueError(f"RANK and WORLD_SIZE in the environment must be numbers, got {rank!r} and {ranks!r}")
+    return Stripe(int(rank), int(ranks))
+
+
+def _device_of_rank(device: torch.device) -> torch.device:
+    """Gives the GPU of this process's LOCAL_RANK where no GPU was named by number."""
+    local_rank = os.environ.get("LOCAL_RANK", "")
+    if device.type != "cuda" or device.index is not None or not local_rank.isdecimal():
+        return device
+    return torch.device("cuda", int(local_rank) % torch.cuda.device_count())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ from munitaug.checkpoint import checkpoint_sha256, load_method
 from munitaug.data.hdf5 import AugmentedDataset
 from munitaug.recipes import generate
 from tests.runs import toy_domain
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(tiny_run: Path, out: Path, **changes: object) -> Path:
@@ -77,3 +82,38 @@ def test_wrong_settings_are_refused_without_a_trace(
     with pytest.raises(ValueError, match=message):
         run(tiny_run, tmp_path / "aug.h5", **changes)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_of_torchrun_share_the_shards(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tiny_run, tmp_path / "alone" / "aug.h5", shards=3)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in "10":
+        monkeypatch.setenv("RANK", rank)
+        assert not (tmp_path / "both" / "aug.h5").exists()
+        run(tiny_run, tmp_path / "both" / "aug.h5", shards=3)
+    alone, both = ({file.name: file.read_bytes() for file in (tmp_path / who).iterdir()} for who in ("alone", "both"))
+    assert sorted(alone) == ["aug-00000-of-00003.h5", "aug-00001-of-00003.h5", "aug-00002-of-00003.h5", "aug.h5"]
+    assert alone == both
+
+
+def test_a_rank_that_is_no_number_is_refused(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(ValueError, match="RANK and WORLD_SIZE in the environment must be numbers, got 'first' and '1'"):
+        run(tiny_run, tmp_path / "aug.h5", shards=2)
+    run(tiny_run, tmp_path / "aug.h5")  # without shards there is nothing to share
+
+
+@pytest.mark.slow
+def test_the_command_line_under_torchrun(tiny_run: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = ["--input", "synthetic-digits:train:20", "--size", "16", "--shards", "3", "--device", "cpu"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name, start in (("alone", []), ("both", launcher)):
+        command = [sys.executable, *start, "-m", "munitaug", "generate", str(tiny_run), *words]
+        out = str(tmp_path / name / "aug.h5")
+        subprocess.run([*command, "--out", out], env=environment, check=True, capture_output=True, timeout=110)
+    alone, both = ({file.name: file.read_bytes() for file in (tmp_path / who).iterdir()} for who in ("alone", "both"))
+    assert len(alone) == 4
+    assert alone == both
