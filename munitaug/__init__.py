@@ -32,6 +32,7 @@ from munitaug.metrics import inception_scores as inception_scores
 from munitaug.metrics import kernel_distance as kernel_distance
 from munitaug.metrics import measure_translation as measure_translation
 from munitaug.metrics import style_diversity as style_diversity
+from munitaug.offline import export_data as export_data
 from munitaug.recipes import Adapted as Adapted
 from munitaug.recipes import CheckpointFacts as CheckpointFacts
 from munitaug.recipes import DataOptions as DataOptions
@@ -116,6 +117,7 @@ __all__ = [
     "demo",
     "draw_accuracies",
     "evaluate",
+    "export_data",
     "export_translator",
     "frechet_distance",
     "from_pretrained",

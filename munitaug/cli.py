@@ -1,4 +1,4 @@
-"""The command line: ``munitaug train | preview | generate | evaluate | adapt | info | convert | export | demo``.
+"""The command line: ``munitaug train | preview | generate | evaluate | adapt | info | convert | export | demo | ...``.
 
 Floor 8: uses public names only.
 """
@@ -85,6 +85,7 @@ def build_parser() -> tuple[ArgumentParser, dict[str, Command]]:
         ("info", _add_info, _info),
         ("convert", _add_convert, _convert),
         ("export", _add_export, _export),
+        ("export-data", _add_export_data, _export_data),
         ("demo", _add_demo, _demo),
     ):
         doc = (run.__doc__ or "").strip().splitlines()[0]
@@ -453,6 +454,20 @@ def _export(options: Namespace) -> None:
     )
     print(f"graph: {facts.path}")
     print(f"inputs: {', '.join(facts.inputs)}; largest difference from PyTorch: {facts.largest_difference:.1e}")
+
+
+def _add_export_data(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", type=str, help="HDF5 file that munitaug generate wrote, or the index of its shards")
+    add("--out", type=str, required=True, help="folder to make")
+    add("--format", type=str, default="folder", help="folder (images and metadata.jsonl), webdataset or parquet")
+    add("--rows-per-file", type=int, default=10_000, help="rows of a tar or Parquet file")
+
+
+def _export_data(options: Namespace) -> None:
+    """Write a generated data set as an image folder, WebDataset or Parquet."""
+    folder = munitaug.export_data(options.data, options.out, format=options.format, rows_per_file=options.rows_per_file)
+    print(f"exported data set: {folder}")
 
 
 def _add_demo(parser: ArgumentParser) -> None:

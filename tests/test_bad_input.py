@@ -274,6 +274,23 @@ def test_full_disk_during_generation_loses_nothing(
     assert not (tmp_path / "aug.h5.parts").exists()
 
 
+def test_corrupted_shard_is_named(tiny_run: Path, tmp_path: Path) -> None:
+    out, shard = tmp_path / "aug.h5", tmp_path / "aug-00001-of-00003.h5"
+    assert run_cli("generate", tiny_run, "--input", SPEC, *SIZE, "--shards", "3", "--out", out).code == 0
+    content = bytearray(shard.read_bytes())
+    with h5py.File(shard) as file:
+        content[file["images"].id.get_chunk_info(2).byte_offset] ^= 1
+    shard.write_bytes(content)
+    message = refusal_after_bar("export-data", out, "--out", tmp_path / "images")
+    assert f"{shard} is damaged: image 2 is not what was written; copy or generate the file again" in message
+    shard.write_bytes(content[:-9])
+    message = refusal("export-data", out, "--out", tmp_path / "images")
+    assert f"the shard {shard} has {len(content) - 9} bytes, but its index says {len(content)}" in message
+    shard.unlink()
+    assert f"the shard {shard} is not there" in refusal("export-data", out, "--out", tmp_path / "images")
+    assert not (tmp_path / "images").exists()
+
+
 def refusal_after_bar(*words: str | Path) -> str:
     """Gives the last line of a command that fails after its progress bar."""
     outcome = run_cli(*words)

@@ -21,7 +21,7 @@ from tests.runs import TINY_MODEL, refusal, run_cli
 
 pytest.importorskip("sklearn")
 
-COMMANDS = ("train", "preview", "generate", "evaluate", "adapt", "info", "convert", "export", "demo")
+COMMANDS = ("train", "preview", "generate", "evaluate", "adapt", "info", "convert", "export", "export-data", "demo")
 SOURCE, TARGET = "synthetic-digits:train:64", "digits:train:64"
 SIZE = ("--size", "16")
 KEPT = ("evaluate", "--label-preservation", "--source", SOURCE, *SIZE, "--out", "r.json")
