@@ -11,7 +11,7 @@ import pytest
 
 import munitaug
 
-OPTIONAL = ("albumentations", "matplotlib", "scipy", "sklearn", "tensorboard", "timm")
+OPTIONAL = ("albumentations", "matplotlib", "pyarrow", "ray", "scipy", "sklearn", "tensorboard", "timm")
 
 
 def kind(name: str) -> tuple[int, str]:

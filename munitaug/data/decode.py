@@ -5,6 +5,7 @@ Floor 2: imports types, images and data; PIL.
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ class UnsuitableError(ValueError):
     """The file can be read, but is not a picture that networks here can take."""
 
 
-def decode_file(file: Path) -> Image.Image:
+def decode_file(file: Path | BytesIO) -> Image.Image:
     """Gives the first frame of a file as an upright 8-bit L, LA, RGB or RGBA image.
 
     EXIF orientation is applied. 1-bit becomes L; a palette becomes RGB, or RGBA if it has transparency; 16-bit grey
