@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from munitaug.networks.blocks import ConvUnit
 from munitaug.networks.narrow import narrow_conv
@@ -16,8 +17,10 @@ from munitaug.networks.narrow import narrow_conv
 def test_it_equals_the_plain_one_and_so_do_its_gradients(channels: int, kernel: int, sides: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     shapes = ((2, 5, *sides), (channels, 5, kernel, kernel), (channels,))
-    tensors = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
-    expected, given = F.conv2d(*tensors), narrow_conv(*tensors)
+    x, weight, bias = tensors = [
+        torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes
+    ]
+    expected, given = F.conv2d(x, weight, bias), narrow_conv(x, weight, bias)
     torch.testing.assert_close(given, expected)
     weights = torch.randn_like(expected)
     wanted = torch.autograd.grad(expected, tensors, weights)
@@ -28,7 +31,12 @@ def test_it_equals_the_plain_one_and_so_do_its_gradients(channels: int, kernel: 
 @pytest.mark.parametrize(("channels", "narrow"), [(3, True), (5, False)])
 def test_a_unit_of_few_channels_takes_it(channels: int, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
-    monkeypatch.setattr("munitaug.networks.blocks.narrow_conv", lambda *given: called.append(1) or narrow_conv(*given))
+
+    def noted(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        called.append(x)
+        return narrow_conv(x, weight, bias)
+
+    monkeypatch.setattr("munitaug.networks.blocks.narrow_conv", noted)
     unit = ConvUnit(2, channels, 5, padding=2, activation="none")
     x = torch.randn(1, 2, 8, 8)
     expected = unit.conv(F.pad(x, (2, 2, 2, 2), mode="reflect"))
