@@ -228,6 +228,7 @@ def _add_generate(parser: ArgumentParser) -> None:
     add("--keep-original", action="store_true", help="write each source image before its variants")
     add("--batch-size", type=int, default=64, help="source images translated at once")
     add("--compression", type=str, default="lzf", help="lzf, gzip or none")
+    add("--precision", type=str, default="float32", help="of translating: float32 or bfloat16")
     add("--shards", type=int, default=0, help="write so many files, --out as their index; torchrun shares them out")
     add("--overwrite", action="store_true", help="replace an existing file")
     _add_data(parser)
@@ -251,6 +252,7 @@ def _generate(options: Namespace) -> None:
         data=_data_of_checkpoint(options),
         overwrite=options.overwrite,
         shards=options.shards,
+        precision=options.precision,
     )
     if path.exists():
         print(f"augmented data set: {path}")

@@ -20,6 +20,7 @@ from munitaug.recipes.options import DataOptions
 from munitaug.stopping import stop_on_signals
 from munitaug.styles import style_source
 from munitaug.training import resolve_device
+from munitaug.translator import Precision
 
 
 def generate(
@@ -40,6 +41,7 @@ def generate(
     overwrite: bool = False,
     progress: bool = True,
     shards: int = 0,
+    precision: Precision = "float32",
 ) -> Path:
     """Writes K styled variants of every image of a domain to HDF5 and gives the path of the file.
 
@@ -66,6 +68,8 @@ def generate(
         overwrite: replace an existing file.
         progress: show a progress bar.
         shards: write that many files ``aug-00007-of-00064.h5``, and ``out`` as their index; 0 writes one file.
+        precision: "bfloat16" is faster on a GPU, and on a CPU that has AVX-512 BF16 or AMX; pixels then differ by a few
+            levels of 255.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
@@ -76,7 +80,7 @@ def generate(
         ValueError: settings or images that do not suit.
     """
     stripe = stripe_of_environment() if shards else Stripe()
-    translator = shared_translator(checkpoint, direction, _device_of_rank(resolve_device(device)))
+    translator = shared_translator(checkpoint, direction, _device_of_rank(resolve_device(device)), precision)
     domain = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
     styles = style_source(style, translator.style_dim, translator.style_bank.cpu(), truncation)
     index = read_index(find_checkpoint(checkpoint))

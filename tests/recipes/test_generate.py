@@ -117,3 +117,15 @@ def test_the_command_line_under_torchrun(tiny_run: Path, tmp_path: Path) -> None
     alone, both = ({file.name: file.read_bytes() for file in (tmp_path / who).iterdir()} for who in ("alone", "both"))
     assert len(alone) == 4
     assert alone == both
+
+
+def test_half_precision_is_nearly_the_same_and_is_told(tiny_run: Path, tmp_path: Path) -> None:
+    plain, half = (
+        AugmentedDataset(run(tiny_run, tmp_path / f"{precision}.h5", precision=precision))
+        for precision in ("float32", "bfloat16")
+    )
+    differences = torch.stack([(plain[row][0].int() - half[row][0].int()).abs() for row in range(len(plain))])
+    assert 0 < int(differences.max()) <= 16
+    config = half.provenance["config"]
+    assert isinstance(config, dict)
+    assert config["precision"] == "bfloat16"
