@@ -26,8 +26,6 @@ from torch import Tensor
 
 import munitaug
 from benchmarks.circumstances import circumstances
-from munitaug.methods import Munit, MunitConfig
-from munitaug.translator import Translator
 
 Way = Callable[[], Tensor]
 ONE_BY_ONE = "one by one"
@@ -42,7 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     print(f"{facts['device']}, {facts['threads']} threads: {options.variants} variants at {options.size} px")
     with tempfile.TemporaryDirectory() as folder, open(options.out, "a", encoding="utf-8") as file:
-        munitaug.save(Munit(MunitConfig.preset(options.preset)), Path(folder) / "checkpoint")
+        munit = munitaug.METHODS["munit"]
+        munitaug.save(munit(munit.config_class.preset(options.preset)), Path(folder) / "checkpoint")
         for batch in options.batches:
             ways = ways_of(Path(folder) / "checkpoint", options.size, options.variants, batch, options.device)
             times = {name: statistics.median(each) for name, each in seconds(ways, options).items()}
@@ -66,7 +65,7 @@ def ways_of(checkpoint: Path, size: int, variants: int, batch: int, device: str)
     def one_by_one() -> Tensor:
         return torch.cat([plain.translate(images, styles[:, each : each + 1]) for each in range(variants)], dim=1)
 
-    def at_once(translator: Translator) -> Way:
+    def at_once(translator: munitaug.Translator) -> Way:
         return lambda: translator.translate(images, styles)
 
     name = f"variants-{variants}"

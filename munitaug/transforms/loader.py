@@ -5,6 +5,7 @@ Floor 6: imports batch and what it imports.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -130,6 +131,7 @@ class _ThreadLane(_Lane):
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
         self.pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="munitaug-loader")
+        self._python_ends = sys.is_finalizing  # the module's own names may be gone by then
 
     def bring(self, batch: Any) -> Any:
         return batch_to_device(batch, self.device)
@@ -138,7 +140,8 @@ class _ThreadLane(_Lane):
         return self.pool.submit(work).result
 
     def close(self) -> None:
-        self.pool.shutdown(wait=True, cancel_futures=True)
+        if not self._python_ends():  # then the thread has ended already, and with it what shutdown needs
+            self.pool.shutdown(wait=True, cancel_futures=True)
 
 
 @final
