@@ -91,6 +91,41 @@ def only_writer(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def only_writer_of(path: Path) -> Iterator[None]:
+    """Keeps other processes that ask for it from a file while the block runs; ``path.lock`` is beside it till the end.
+
+    The lock ends with the process, however that ends. Windows and some network file systems have none.
+
+    Raises:
+        BlockingIOError: another process has it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    lock = path.with_name(path.name + ".lock")
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), lock.stat()):
+                break
+        except BlockingIOError as error:
+            os.close(descriptor)
+            message = f"another process is writing to {path}; wait for it, or choose another file"
+            raise BlockingIOError(errno.EAGAIN, message) from error
+        except FileNotFoundError:
+            pass  # the writer before us has just removed it
+        except OSError:
+            break  # a file system without locks
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
 def _lock(descriptor: int, folder: Path) -> None:
     deadline = time.monotonic() + LOCK_PATIENCE_S
     while True:

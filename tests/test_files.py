@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from munitaug import files
-from munitaug.files import making_folder, only_writer, replacing, sha256_of, sync_folder, write_text
+from munitaug.files import (
+    making_folder,
+    only_writer,
+    only_writer_of,
+    replacing,
+    sha256_of,
+    sync_folder,
+    write_text,
+)
 
 
 def test_a_file_is_replaced_and_nothing_else_stays(tmp_path: Path) -> None:
@@ -163,3 +171,38 @@ class TestOnlyWriter:
         with only_writer(tmp_path):
             assert inside == []
         thread.join()
+
+    def test_a_second_writer_of_a_file_is_refused_until_the_first_has_left(self, tmp_path: Path) -> None:
+        path = tmp_path / "rows.json"
+        with only_writer_of(path):
+            with pytest.raises(BlockingIOError, match=r"writing to .*rows\.json; wait for it"), only_writer_of(path):
+                pass
+            with only_writer_of(tmp_path / "other.json"):
+                pass
+            assert os.listdir(tmp_path) == ["rows.json.lock"]
+        with only_writer_of(path):
+            pass
+        assert os.listdir(tmp_path) == []
+
+    def test_the_lock_of_a_killed_writer_is_taken_over(self, tmp_path: Path) -> None:
+        (tmp_path / "rows.json.lock").touch()
+        with only_writer_of(tmp_path / "rows.json"):
+            pass
+        assert os.listdir(tmp_path) == []
+
+    def test_a_lock_that_its_writer_removes_meanwhile_is_made_anew(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lock, opened, open_file = tmp_path / "rows.json.lock", [], os.open
+
+        def remove_after_opening(path: Path, flags: int, mode: int = 0o777) -> int:
+            opened.append(path)
+            descriptor = open_file(path, flags, mode)
+            if len(opened) == 1:
+                lock.unlink()
+            return descriptor
+
+        monkeypatch.setattr(os, "open", remove_after_opening)
+        with only_writer_of(tmp_path / "rows.json"):
+            assert lock.exists()
+            assert opened == [lock, lock]

@@ -29,7 +29,7 @@ from munitaug.data.domain import ImageDomain
 from munitaug.methods import METHODS
 from munitaug.recipes.classifier import CLASSIFIER_FILE, load_classifier, save_classifier
 from munitaug.recipes.evaluate import check_classes
-from munitaug.recipes.options import DataOptions, Json, start_run
+from munitaug.recipes.options import DataOptions, Json, run_folder
 from munitaug.recipes.train import SemanticOptions, train
 from munitaug.training import TrainConfig, resolve_device
 from munitaug.types import Interrupted
@@ -99,6 +99,7 @@ def adapt(
         LabelMissingError: the source or the test images have no labels.
         FileExistsError: ``out`` exists and is not to be resumed.
         CheckpointError: there is nothing to resume, or it was started with other settings.
+        BlockingIOError: another process is at work in ``out``.
         Interrupted: Ctrl-C or SIGTERM; continue with ``resume``.
     """
     folder = Path(out)
@@ -113,22 +114,22 @@ def adapt(
         scorer = Scorer(domain_test)
     _check_settings(method, preset, task, fit)
     facts = _facts(domain_a, domain_b, method, preset, training, semantic_weight, fit)
-    start_run(folder, facts, resume)
-    translator = folder / "translator"
-    train(
-        domain_a,
-        domain_b,
-        translator,
-        method=method,
-        preset=preset,
-        training=training,
-        semantic=semantic,
-        resume=(translator / "config.json").exists(),
-        progress=progress,
-    )
-    with _interruptible(folder):
-        classifier = _adapted(task.to(resolve_device(training.device)), folder, training.seed, fit, progress)
-    _save(folder / CLASSIFIER_FILE, classifier, fit, task, domain_a.class_names)
+    with run_folder(folder, facts, resume):
+        translator = folder / "translator"
+        train(
+            domain_a,
+            domain_b,
+            translator,
+            method=method,
+            preset=preset,
+            training=training,
+            semantic=semantic,
+            resume=(translator / "config.json").exists(),
+            progress=progress,
+        )
+        with _interruptible(folder):
+            classifier = _adapted(task.to(resolve_device(training.device)), folder, training.seed, fit, progress)
+        _save(folder / CLASSIFIER_FILE, classifier, fit, task, domain_a.class_names)
     accuracy = None
     if scorer is not None:
         accuracy = round(scorer.accuracy_percent(classifier), 3)

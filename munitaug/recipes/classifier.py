@@ -10,17 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from munitaug._version import __version__
 from munitaug.adaptation import ClassicAugmentation, FitSettings, build_classifier, fit, make_task, source_batches
 from munitaug.data.domain import ImageDomain
-from munitaug.files import replacing
 from munitaug.images import uint8_to_model
 from munitaug.random import seed_of
 from munitaug.recipes.options import Json
+from munitaug.tensor_files import load_tensors, save_tensors
 from munitaug.types import CheckpointError
 
 CLASSIFIER_FILE = "classifier.safetensors"
@@ -72,9 +70,7 @@ def save_classifier(
         "class_names": list(class_names),
         "munitaug": __version__,
     }
-    weights = {key: value.detach().cpu().contiguous() for key, value in classifier.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(weights, temporary, {FACTS_KEY: json.dumps(facts)})
+    save_tensors(path, classifier.state_dict(), {FACTS_KEY: json.dumps(facts)})
 
 
 def load_classifier(path: str | Path) -> nn.Module:
@@ -93,13 +89,11 @@ def load_classifier(path: str | Path) -> nn.Module:
     if not file.is_file():
         raise CheckpointError(f"{file} is missing; expected the classifier that munitaug adapt writes")
     try:
-        with safe_open(file, "pt") as opened:
-            facts: Json = json.loads((opened.metadata() or {})[FACTS_KEY])
+        tensors, words = load_tensors(file, (FACTS_KEY,))
+        facts: Json = json.loads(words[FACTS_KEY])
         model = build_classifier(facts["classifier"], facts["channels"], facts["classes"], 0)
-        model.load_state_dict(load_file(file))
-    except ImportError:
-        raise
-    except Exception as error:  # safetensors has an error class of its own, and no base but Exception
+        model.load_state_dict(tensors)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file} holds no classifier of munitaug adapt ({error})") from error
     return model.eval()
 

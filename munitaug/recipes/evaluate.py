@@ -29,7 +29,7 @@ from munitaug.adaptation import (
 from munitaug.checkpoint import checkpoint_sha256, frozen_restyler, load_method, shared_translator
 from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import parse_spec
-from munitaug.files import replacing, write_text
+from munitaug.files import only_writer_of, replacing, write_text
 from munitaug.recipes.options import DataOptions, refuse_other_settings
 from munitaug.types import UNLABELLED, DomainError
 
@@ -73,13 +73,14 @@ def evaluate(
 
     Raises:
         FileExistsError: ``out`` exists and is not to be resumed.
+        BlockingIOError: another process writes ``out``.
         CheckpointError: the rows to resume were made with other settings.
         DomainError: source and target have different classes.
         LabelMissingError: source or test images have no labels.
         ValueError: a condition lacks something, or settings do not suit.
     """
     path = Path(out)
-    finished = _finished_rows(path, resume)
+    _finished_rows(path, resume)
     domain_a = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
     domain_b = data.open(target, invert=data.invert_target) if isinstance(target, str) else target
     domain_test = _open_test(target, test, data)
@@ -98,18 +99,20 @@ def evaluate(
     check_conditions(bench, chosen, seeds)
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {domain.name: len(domain) for domain in (domain_a, domain_b, domain_test)}
-    _keep_settings(path, {"domains": facts, "fit": asdict(fit)}, checkpoint, finished)
-    rows = evaluate_conditions(
-        bench,
-        Scorer(domain_test),
-        conditions=chosen,
-        seeds=seeds,
-        finished=finished,
-        processes=processes,
-        progress=progress,
-        on_rows=lambda rows: save_rows(path, rows),
-    )
-    save_rows(path, rows)
+    with only_writer_of(path):
+        finished = _finished_rows(path, resume)  # again: another process may have been at work till now
+        _keep_settings(path, {"domains": facts, "fit": asdict(fit)}, checkpoint, finished)
+        rows = evaluate_conditions(
+            bench,
+            Scorer(domain_test),
+            conditions=chosen,
+            seeds=seeds,
+            finished=finished,
+            processes=processes,
+            progress=progress,
+            on_rows=lambda rows: save_rows(path, rows),
+        )
+        save_rows(path, rows)
     return rows
 
 
@@ -123,7 +126,10 @@ def draw_accuracies(summaries: Sequence[Summary], title: str, path: Path) -> Non
 
     Raises:
         ImportError: matplotlib is missing.
+        ValueError: there is nothing to draw, or a mean is no number.
     """
+    if not summaries or not all(math.isfinite(entry.mean) for entry in summaries):
+        raise ValueError("there must be at least one summary to draw, and every mean must be a finite number")
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -6,14 +6,15 @@ Floor 6: imports floors 1-5.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import open_domain
-from munitaug.files import write_text
+from munitaug.files import only_writer, write_text
 from munitaug.types import CheckpointError
 
 Json = Any  # the value of a JSON document
@@ -56,6 +57,23 @@ class DataOptions:
         )
 
 
+@contextmanager
+def run_folder(folder: Path, facts: Mapping[str, Json], resume: bool) -> Iterator[None]:
+    """Keeps other processes out of a run folder that is made, or taken up again; see :func:`start_run`.
+
+    Raises:
+        BlockingIOError: another process is at work in it.
+        FileExistsError: there is a run already and it is not to be resumed.
+        CheckpointError: there is nothing to resume, or it was started with other settings.
+    """
+    if not resume:
+        refuse_existing_run(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(folder) if folder.is_dir() else nullcontext():
+        start_run(folder, facts, resume)  # looks again, as another process may have been at work till now
+        yield
+
+
 def start_run(folder: Path, facts: Mapping[str, Json], resume: bool) -> None:
     """Makes a run folder with its config.json, or checks that a resumed run is the same run.
 
@@ -95,12 +113,13 @@ def refuse_other_settings(path: Path, facts: Mapping[str, Json]) -> None:
 
 
 def refuse_existing_run(folder: Path) -> None:
-    """Leaves whatever is in a folder alone.
+    """Leaves whatever is in a folder alone; what a run leaves that was killed before its first word is nothing.
 
     Raises:
         FileExistsError: the folder is a file, or there is something in it.
     """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    unborn = CONFIG_NAME + ".tmp"
+    if folder.is_file() or (folder.is_dir() and any(entry.name != unborn for entry in folder.iterdir())):
         raise FileExistsError(f"{folder} exists already; continue it with --resume, or choose another --out")
 
 

@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from munitaug import ranks
@@ -23,18 +22,18 @@ from munitaug.checkpoint import save_method
 from munitaug.data.domain import ImageDomain
 from munitaug.data.kept import keep_decoded
 from munitaug.data.loader import MultiDomainLoader, PairLoader, UnpairedLoader
-from munitaug.files import only_writer, replacing
 from munitaug.images import uint8_to_model
 from munitaug.method import Method, MethodConfig
 from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticConsistency
 from munitaug.networks.vgg import load_vgg_features
 from munitaug.random import random_permutation
 from munitaug.recipes.classifier import check_classifier, load_classifier, train_classifier
-from munitaug.recipes.options import CONFIG_NAME, DataOptions, differences, start_run
+from munitaug.recipes.options import CONFIG_NAME, DataOptions, differences, run_folder
 from munitaug.stopping import stop_on_signals
+from munitaug.tensor_files import load_tensors, save_tensors
 from munitaug.training import TrainConfig, Trainer, resolve_device
 from munitaug.training.trainer import STATE_FILE, OnStep
-from munitaug.types import DomainKey
+from munitaug.types import CheckpointError, DomainKey
 
 STYLE_BANK_SIZE = 512
 MAY_CHANGE = ("accumulate", "keep_mib")
@@ -156,9 +155,7 @@ class _Run:
     def go(self, resume: bool, on_step: OnStep | None) -> Path:
         """Trains to the end and gives the path of the checkpoint."""
         resume = ranks.any_rank(resume or (ranks.restarted() and (self.folder / CONFIG_NAME).exists()))
-        if ranks.rank() == 0:
-            start_run(self.folder, self.facts, resume)
-        with only_writer(self.folder) if ranks.rank() == 0 else nullcontext():
+        with run_folder(self.folder, self.facts, resume) if ranks.rank() == 0 else nullcontext():
             return self._train(resume, on_step)
 
     def _train(self, resume: bool, on_step: OnStep | None) -> Path:
@@ -332,9 +329,11 @@ def _semantic_classifier(
     path = folder / "classifier.safetensors"
     if path.exists():
         classifier = _new_classifier(source, semantic, seed)
-        classifier.load_state_dict(load_file(path))
+        try:
+            classifier.load_state_dict(load_tensors(path, ())[0])
+        except (CheckpointError, RuntimeError) as error:
+            raise CheckpointError(f"{path}: {error}; remove the file, and it is trained anew") from error
         return classifier.eval()
     classifier = train_classifier(source, settings=semantic.fit, seed=seed, progress=progress)
-    with replacing(path) as temporary:
-        save_file(classifier.state_dict(), temporary)
+    save_tensors(path, classifier.state_dict(), {})
     return classifier

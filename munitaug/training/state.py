@@ -7,15 +7,12 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from munitaug.files import replacing
+from munitaug.tensor_files import load_tensors, save_tensors
 from munitaug.types import CheckpointError
 
 STATE_FORMAT_VERSION = 1
@@ -27,11 +24,8 @@ def save_state(path: Path, tensors: dict[str, Tensor], step: int) -> None:
     Raises:
         OSError: the disk is full or the folder is read-only; the previous file stays.
     """
-    metadata = {"format": "munitaug-state", "format_version": str(STATE_FORMAT_VERSION), "step": str(step)}
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata)
+    facts = {"format": "munitaug-state", "format_version": str(STATE_FORMAT_VERSION), "step": str(step)}
+    save_tensors(path, tensors, facts)
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], int]:
@@ -43,19 +37,17 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], int]:
     if not path.is_file():
         raise CheckpointError(f"there is no state file {path} to resume from; start without --resume")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise CheckpointError(f"{path} is not a whole state file ({error}); start again without --resume") from error
-    if metadata.get("format") != "munitaug-state" or metadata.get("format_version") != str(STATE_FORMAT_VERSION):
+        tensors, facts = load_tensors(path, ("format", "format_version", "step"))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} is not a whole state file: {error}; start again without --resume") from error
+    if facts.get("format") != "munitaug-state" or facts.get("format_version") != str(STATE_FORMAT_VERSION):
         raise CheckpointError(
-            f"{path} is {metadata.get('format', 'no munitaug state')} version {metadata.get('format_version', '?')}, "
+            f"{path} is {facts.get('format', 'no munitaug state')} version {facts.get('format_version', '?')}, "
             f"this munitaug reads munitaug-state version {STATE_FORMAT_VERSION}"
         )
-    if not metadata.get("step", "").isdecimal():
+    if not facts.get("step", "").isdecimal():
         raise CheckpointError(f"{path} does not say after which step it was saved; start again without --resume")
-    return tensors, int(metadata["step"])
+    return tensors, int(facts["step"])
 
 
 def optimiser_tensors(prefix: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

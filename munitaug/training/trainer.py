@@ -237,6 +237,7 @@ class Trainer:
 
         Raises:
             DivergenceError: a number is not finite, or ranks differ in a weight; the state of an earlier step stays.
+            OSError: the disk is full or the folder is read-only; the state of an earlier step stays.
         """
         tensors = {f"method/{name}": tensor for name, tensor in self.method.state_dict().items()}
         for name, optimiser in self.optimisers.items():
@@ -255,7 +256,11 @@ class Trainer:
                 f"stays in {self.folder / STATE_FILE}. Train on devices of one kind, and draw from pair.seed alone"
             )
         if ranks.rank() == 0:
-            save_state(self.folder / STATE_FILE, tensors, step)
+            try:
+                save_state(self.folder / STATE_FILE, tensors, step)
+            except OSError as error:
+                advice = "what was saved before stays: when that is mended, run the same command with --resume"
+                raise OSError(error.errno, f"{error.strerror}; {advice}", error.filename) from error
         ranks.wait()
 
     def _restore(self) -> int:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from munitaug.adaptation import CONDITIONS, Row, Summary
 from munitaug.data.domain import ArrayDomain
+from munitaug.files import only_writer_of
 from munitaug.recipes import DataOptions, draw_accuracies, evaluate
 from munitaug.types import CheckpointError, DomainError, LabelMissingError
 from tests.runs import TINY_FIT, toy_domain, toy_images
@@ -182,3 +183,19 @@ def test_images_of_the_wrong_channels_are_refused(tmp_path: Path) -> None:
     rgb = ArrayDomain("rgb", torch.zeros(3, 3, 16, 16, dtype=torch.uint8), torch.arange(3))
     with pytest.raises(DomainError, match="source has 1 channels and rgb has 3"):
         run(tmp_path / "rows.json", target=rgb)
+
+
+def test_a_second_writer_of_the_rows_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    with only_writer_of(out), pytest.raises(BlockingIOError, match=r"another process is writing to .*rows\.json"):
+        run(out)
+    assert not out.exists()
+    run(out, conditions=["source"])
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["rows.json", "rows.settings.json"]
+
+
+@pytest.mark.parametrize("mean", [None, math.nan])
+def test_nothing_to_draw_is_refused(tmp_path: Path, mean: float | None) -> None:
+    drawn = [] if mean is None else [Summary("source", mean, 1.0, 50.0, 3)]
+    with pytest.raises(ValueError, match="at least one summary to draw"):
+        draw_accuracies(drawn, "title", tmp_path / "x.png")

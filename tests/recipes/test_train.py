@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -265,3 +268,31 @@ def test_a_classifier_that_does_not_suit_is_refused(channels: int, classes: int,
     assert not (tmp_path / "run").exists()
     with pytest.raises(CheckpointError, match="is missing"):
         run(tmp_path / "run", semantic=SemanticOptions(1.0, TINY_FIT, str(tmp_path / "none.safetensors")))
+
+
+def test_a_run_that_another_process_began_meanwhile_is_refused(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between looking at the folder and having it for itself, a process may wait for one that does the whole run."""
+    lock = files._lock
+
+    def wait_for_a_whole_run(descriptor: int, folder: Path) -> None:
+        monkeypatch.undo()
+        shutil.copytree(tiny_run, folder, dirs_exist_ok=True)
+        lock(descriptor, folder)
+
+    monkeypatch.setattr(files, "_lock", wait_for_a_whole_run)
+    with pytest.raises(FileExistsError, match="exists already; continue it with --resume"):
+        run(tmp_path / "run")
+    assert contents(tmp_path / "run") == contents(tiny_run)
+
+
+def test_a_clock_that_jumps_changes_nothing(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jumps = itertools.cycle([0.0, 4e9, -4e9, 1e-3, -86400.0])
+    monkeypatch.setattr(time, "time", lambda: 1.7e9 + next(jumps))
+    monkeypatch.setattr("tqdm.std.time", time.time)
+    run(tmp_path / "run", progress=True)
+    assert_equal(weights_of(tiny_run), weights_of(tmp_path / "run"))
+    seconds = [json.loads(line)["seconds"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert seconds == sorted(seconds)
+    assert 0.0 <= seconds[0] <= seconds[-1] < 100.0

@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from munitaug import tensor_files
 from munitaug.stopping import stop_on_signals
-from munitaug.training import state
 from munitaug.training.state import load_state
 from munitaug.training.trainer import STATE_FILE
 from munitaug.types import Interrupted
@@ -122,7 +122,7 @@ def test_a_kill_while_saving_never_loses_the_previous_state(
             raise Killed
         replace_file(source, target)
 
-    monkeypatch.setattr(state, "save_file", dying_save)
+    monkeypatch.setattr(tensor_files, "save_file", dying_save)
     monkeypatch.setattr(os, "replace", dying_replace)
     with pytest.raises(Killed):
         tiny_trainer(tmp_path, CONFIG).run(progress=False)

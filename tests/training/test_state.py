@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from munitaug.training import state
+from munitaug import tensor_files
 from munitaug.training.state import load_state, optimiser_tensors, restore_optimiser, save_state
 from munitaug.types import CheckpointError
 
@@ -47,7 +47,7 @@ def test_a_failing_save_leaves_the_previous_state(tmp_path: Path, monkeypatch: p
             Path(str(arguments[1])).write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(state if where == "save_file" else os, where, fail)
+    monkeypatch.setattr(tensor_files if where == "save_file" else os, where, fail)
     with pytest.raises(OSError, match="no space left"):
         save_state(path, TENSORS, 18)
     monkeypatch.undo()
