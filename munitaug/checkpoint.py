@@ -1,7 +1,8 @@
 """Checkpoints: a folder with checkpoint.json and one safetensors file of weights. No pickle is ever read.
 
 The weights file carries its hash in its name and in checkpoint.json, which is replaced atomically and last:
-a kill while saving leaves the previous checkpoint whole.
+a kill while saving leaves the previous checkpoint whole. checkpoint.json states the hash of its own content too;
+checkpoints from before it did are read without that check.
 
 Floor 5: imports floors 1-4.
 """
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from munitaug._version import __version__
 from munitaug.files import replacing, sha256_of, write_text
-from munitaug.method import Method, OptimiserSettings
+from munitaug.method import Method, MethodClass, OptimiserSettings
 from munitaug.methods import METHODS
 from munitaug.translator import Precision, Translator
 from munitaug.types import CheckpointError, direction_name, split_direction
@@ -38,6 +39,11 @@ BESIDE_A_CHECKPOINT = (CARD_NAME, ".gitattributes", ".cache")
 """What the Hugging Face Hub keeps in the same folder."""
 DIRECTIONS = ("a2b", "b2a")
 WEIGHTS_NAME = re.compile(r"weights-[0-9a-f]{16}\.safetensors")
+INDEX_KEYS = {"format", "format_version", "method", "config", "directions", "weights", "versions", "provenance"}
+INDEX_SUM = "index_sha256"
+LONGEST_INDEX_BYTES = 2**26
+LARGEST_SETTING = 2**16
+"""Of whole numbers in a configuration, where no weight is as large."""
 INTERRUPTED_SAVE = ("weights.safetensors", "weights.safetensors.tmp", f"{INDEX_NAME}.tmp")
 Json = Any  # the value of a JSON document
 
@@ -78,7 +84,7 @@ def save_method(method: Method, path: str | Path, provenance: Mapping[str, Json]
         "versions": {"munitaug": __version__, "torch": torch.__version__},
         "provenance": dict(provenance or {}),
     }
-    write_text(folder / INDEX_NAME, json.dumps(index, indent=2) + "\n")
+    write_text(folder / INDEX_NAME, json.dumps(index | {INDEX_SUM: index_sha256(index)}, indent=2) + "\n")
     for other in folder.iterdir():
         if other != weights and WEIGHTS_NAME.fullmatch(other.name):
             other.unlink()
@@ -104,10 +110,11 @@ def load_method(path: str | Path) -> Method:
         )
     method_class = METHODS[name]
     try:
-        method = method_class(method_class.config_class(**_config_fields(index["config"])))
         tensors = _read_weights(folder, index)
+        method = _method_of_size(method_class, _config_fields(index["config"]), tensors)
         own = {key.removeprefix("weights/"): value for key, value in tensors.items() if key.startswith("weights/")}
         method.load_state_dict(own | {key: value for key, value in method.state_dict().items() if _is_extra(key)})
+        _refuse_numbers_that_are_none(folder, tensors)
         method.directions = tuple(split_direction(direction) for direction in index.get("directions", DIRECTIONS))
     except CheckpointError:
         raise
@@ -141,9 +148,12 @@ def read_index(folder: Path) -> dict[str, Json]:
     Raises:
         CheckpointError: it is damaged, foreign or of another format version.
     """
+    if (folder / INDEX_NAME).stat().st_size > LONGEST_INDEX_BYTES:
+        raise CheckpointError(f"{folder / INDEX_NAME} is over {LONGEST_INDEX_BYTES} bytes; the checkpoint is damaged")
     try:
         index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        digest = index_sha256(index) if isinstance(index, dict) else ""
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers of thousands of digits, endless brackets
         raise CheckpointError(f"{folder / INDEX_NAME} is not JSON ({error}); the checkpoint is damaged") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise CheckpointError(f"{folder / INDEX_NAME} is not a {FORMAT}")
@@ -157,7 +167,17 @@ def read_index(folder: Path) -> dict[str, Json]:
     missing += [f"weights.{key}" for key in ("file", "sha256", "bytes") if key not in weights]
     if missing:
         raise CheckpointError(f"{folder / INDEX_NAME} lacks {', '.join(missing)}; the checkpoint is damaged")
+    unknown = sorted(index.keys() - INDEX_KEYS - {INDEX_SUM})
+    if unknown or index.get(INDEX_SUM, digest) != digest:
+        what = f"holds {', '.join(unknown)}" if unknown else "does not have the SHA-256 that it states"
+        raise CheckpointError(f"{folder / INDEX_NAME} {what}: it is damaged, or was changed by hand")
     return index
+
+
+def index_sha256(index: Mapping[str, Json]) -> str:
+    """Gives the SHA-256 of what checkpoint.json says, all but that number itself; blanks and order do not matter."""
+    content = {key: value for key, value in index.items() if key != INDEX_SUM}
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()).hexdigest()
 
 
 def checkpoint_sha256(path: str | Path) -> str:
@@ -236,6 +256,36 @@ def _read_weights(folder: Path, index: dict[str, Json]) -> dict[str, Tensor]:
         return load(content)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file ({error}); munitaug reads nothing else") from error
+
+
+def _method_of_size(method_class: MethodClass, fields: dict[str, Json], tensors: Mapping[str, Tensor]) -> Method:
+    """Gives a new method of a configuration, if there are weights enough for it: no small file makes a large network.
+
+    Raises:
+        ValueError: there are not.
+    """
+    largest = max(LARGEST_SETTING, *(side for tensor in tensors.values() for side in tensor.shape))
+    too_large = [name for name, value in fields.items() if isinstance(value, int) and value > largest]
+    if too_large:
+        raise ValueError(f"{too_large[0]} is {fields[too_large[0]]}, but no weight has such a side")
+    config = method_class.config_class(**fields)
+    with torch.device("meta"):
+        claimed = sum(parameter.numel() for parameter in method_class(config).parameters())
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if claimed > held:
+        raise ValueError(f"the configuration is of {claimed} weights, but there are {held} numbers")
+    return method_class(config)
+
+
+def _refuse_numbers_that_are_none(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuses weights of which every translation would be black or worse.
+
+    Raises:
+        CheckpointError: a weight or a style code is not finite.
+    """
+    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise CheckpointError(f"{folder}: {broken[0]} holds numbers that are not finite; train or convert it again")
 
 
 def _config_fields(fields: dict[str, Json]) -> dict[str, Json]:

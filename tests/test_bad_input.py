@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import munitaug
+from munitaug.checkpoint import index_sha256
 from munitaug.files import sha256_of
 from munitaug.offline import parts
 from tests.runs import TINY_MODEL, refusal, run_cli
@@ -231,6 +232,7 @@ def test_a_pickle_in_place_of_the_weights_is_never_unpickled(
     file.write_bytes(pickled[0])
     index = json.loads((checkpoint / "checkpoint.json").read_text())
     index["weights"] |= {"sha256": sha256_of(file), "bytes": len(pickled[0])}
+    index["index_sha256"] = index_sha256(index)
     (checkpoint / "checkpoint.json").write_text(json.dumps(index))
     for words in use(checkpoint, tmp_path / "out"):
         assert "is not a safetensors file" in refusal(*words)
