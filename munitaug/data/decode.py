@@ -16,6 +16,11 @@ from munitaug.images import array_to_tensor, resize_uint8
 from munitaug.types import MIN_SIDE
 
 MODE_OF_CHANNELS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP")
+"""What a file may be, whatever its name says (JPEG with MPO, its form of several pictures).
+
+PIL knows more formats, among them some that start other programs (EPS).
+"""
 _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _LEVELS_PER_BYTE = 257
 
@@ -39,7 +44,7 @@ def decode_file(file: Path | BytesIO) -> Image.Image:
         UnsuitableError: CMYK, floating or another colour space without an obvious meaning as RGB.
     """
     try:
-        with Image.open(file) as opened:
+        with Image.open(file, formats=FORMATS) as opened:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and opened.width * opened.height > limit:
                 raise UnreadableError(f"{opened.width} x {opened.height} px is over PIL's limit of {limit} pixels")

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import math
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -32,6 +34,8 @@ DIGITS_TRAIN = 1000
 are ``digits:train``; the other 797 are ``digits:test``."""
 
 _IDX_UINT8 = 8
+_MOST_BYTES = 2**31
+"""No digit data set is larger when it is unpacked; a small file that claims to be is meant to fill the memory."""
 _EXTRA = 'pip install "munitaug[benchmarks]"'
 
 
@@ -89,18 +93,20 @@ def read_idx(file: Path) -> npt.NDArray[np.uint8]:
     """Gives the array of an IDX file of bytes, unpacked if the name ends in .gz.
 
     Raises:
-        DomainError: the file is damaged or holds another type.
+        DomainError: the file is damaged, too large, or holds another type.
     """
     try:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except (OSError, EOFError) as error:
+        with gzip.open(file) if file.suffix == ".gz" else open(file, "rb") as opened:
+            content = opened.read(_MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise DomainError(f"{file} cannot be unpacked ({error}); fetch it again") from error
+    _refuse_bomb(file, len(content))
     axes = content[3] if len(content) > 3 else 0
     start = 4 + 4 * axes
     if content[:3] != bytes((0, 0, _IDX_UINT8)) or len(content) < start:
         raise DomainError(f"{file} is not an IDX file of bytes; fetch it again")
     shape = tuple(int(side) for side in np.frombuffer(content, ">u4", axes, offset=4))
-    if len(content) - start != np.prod(shape, dtype=np.int64):
+    if len(content) - start != math.prod(shape):
         raise DomainError(f"{file} should hold {shape} bytes, but holds {len(content) - start}; fetch it again")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
@@ -123,9 +129,12 @@ def _read_usps_h5(file: Path, split: Split) -> tuple[npt.NDArray[np.float64], np
     """Gives (N x 256 intensities in [0, 1], N labels 0..9)."""
     try:
         with h5py.File(file, "r") as archive:
+            _refuse_bomb(file, archive[split]["data"].nbytes, archive[split]["target"].nbytes)
             intensity = np.asarray(archive[split]["data"], dtype=np.float64)
             return intensity, np.asarray(archive[split]["target"], dtype=np.int64)
-    except (OSError, KeyError) as error:
+    except DomainError:
+        raise
+    except (OSError, KeyError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise DomainError(f"{file} should hold {split}/data and {split}/target, but: {error}") from error
 
 
@@ -133,9 +142,13 @@ def _read_libsvm(file: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.in
     """Gives (N x 256 intensities in [0, 1], N labels 0..9) of lines ``1..10 1:v 2:v ...``, v in [-1, 1]."""
     try:
         with bz2.open(file, "rt") as text:
-            numbers = [float(word) for word in text.read().replace(":", " ").split()]
+            content = text.read(_MOST_BYTES // 8 + 1)
+        _refuse_bomb(file, 8 * len(content))
+        numbers = [float(word) for word in content.replace(":", " ").split()]
         table = np.array(numbers).reshape(-1, 1 + 2 * 256)
         return (table[:, 2::2] + 1.0) / 2.0, table[:, 0].astype(np.int64) - 1
+    except DomainError:
+        raise
     except (OSError, EOFError, ValueError) as error:
         raise DomainError(f"{file} is not USPS in libsvm's format ({error}); fetch it again") from error
 
@@ -145,12 +158,15 @@ def read_svhn(data_root: Path, split: Split) -> LabelledImages:
     mat = f"{split}_32x32.mat"
     file = _find(data_root, "svhn", split, (mat, f"SVHN/{mat}"))
     try:
-        from scipy.io import loadmat
+        from scipy.io import loadmat, whosmat
     except ImportError as error:
         raise ImportError(f"{file} is read with scipy, which is missing: {_EXTRA}") from error
     try:
+        _refuse_bomb(file, *(math.prod(shape) for _, shape, _ in whosmat(file)))
         content = loadmat(file)
         images, labels = np.asarray(content["X"]), np.asarray(content["y"]).astype(np.int64).reshape(-1)
+    except DomainError:
+        raise
     except Exception as error:  # scipy raises a dozen unrelated types for a damaged file
         raise DomainError(f"{file} cannot be read as SVHN's X and y ({error}); fetch it again") from error
     if images.dtype != np.uint8 or images.shape != (32, 32, 3, len(labels)):
@@ -191,6 +207,16 @@ def _find(data_root: Path, name: str, split: str, places: tuple[str, ...]) -> Pa
         f"{name}:{split} needs one of {', '.join(places)} in {data_root}, but none is there; munitaug downloads "
         "nothing: put the file there, or name its folder with --data-root (or MUNITAUG_DATA)"
     )
+
+
+def _refuse_bomb(file: Path, *sizes: int) -> None:
+    """Refuses a file of which a part, in bytes, is larger than any digit data set.
+
+    Raises:
+        DomainError: it is.
+    """
+    if max(sizes, default=0) > _MOST_BYTES:
+        raise DomainError(f"{file} would unpack to more than {_MOST_BYTES} bytes, as no digit data set does")
 
 
 _READERS: dict[DigitsName, Callable[[Path, Split], LabelledImages]] = {

@@ -117,7 +117,7 @@ def _read_yaml(path: Path) -> dict[str, object]:
         raise FileNotFoundError(f"{path} does not exist; give the YAML of the checkpoint, or none")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path} is not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not isinstance(content.get("gen"), dict):
         raise CheckpointError(f"{path} should be a YAML of NVlabs/MUNIT or UNIT, with a section gen")

@@ -6,6 +6,7 @@ Floor 5: imports floors 1-4.
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def read_torch_file(path: str | Path) -> object:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; give a file of weights that torch.save wrote")
+    _refuse_bomb(file)
     try:
         content: object = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damaged place of a file leads to
@@ -65,7 +67,27 @@ def as_weights(content: object, where: str) -> Weights:
     other = [name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if other:
         raise CheckpointError(f"{where} should be a state_dict, that is tensors by name; {listed(other)} is no tensor")
+    for name, value in content.items():
+        if value.is_sparse or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise CheckpointError(f"{where}: {name} claims {_sides(value)} numbers, which the file does not hold")
     return dict(content)
+
+
+def _refuse_bomb(file: Path) -> None:
+    """Refuses an archive that unpacks to more than its size: torch.save never packs.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise CheckpointError(f"{file} cannot be read as tensors (it may be damaged: {error})") from error
+    if packed:
+        raise CheckpointError(f"{file} holds packed entries ({listed(packed)}), as torch.save never makes; look at it")
 
 
 def described(content: object) -> str:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.io import savemat
 
+from munitaug.data import digits
 from munitaug.data.digits import DIGITS_TRAIN, load_digits_domain, read_idx, read_svhn, read_usps
 from munitaug.types import DomainError
 
@@ -219,3 +220,35 @@ def test_real_mnist(data_root: Path) -> None:
     assert torch.bincount(test.require_labels()).tolist() == MNIST_TEST_DIGITS
     assert len(load_digits_domain("mnist", "train", data_root)) == 60000
     assert test.images(range(10000)).float().mean() == pytest.approx(33.79, abs=0.01)
+
+
+def test_archives_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "_MOST_BYTES", 10_000)
+    (tmp_path / "x.gz").write_bytes(gzip.compress(idx_bytes(np.zeros((20, 30, 30), np.uint8))))
+    (tmp_path / "usps.bz2").write_bytes(bz2.compress(b"1 1:0 " * 9000))
+    (tmp_path / "h").mkdir()
+    with h5py.File(tmp_path / "h" / "usps.h5", "w") as file:
+        file.create_dataset("train/data", (10**9, 256), "f8", chunks=(1, 256), compression="gzip")
+        file["train/target"] = np.zeros(3)
+    savemat(tmp_path / "train_32x32.mat", {"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.ones((4, 1), np.uint8)})
+    for read in (
+        lambda: read_idx(tmp_path / "x.gz"),
+        lambda: read_usps(tmp_path, "train"),
+        lambda: read_usps(tmp_path / "h", "train"),
+        lambda: read_svhn(tmp_path, "train"),
+    ):
+        with pytest.raises(DomainError, match="would unpack to more than 10000 bytes"):
+            read()
+
+
+def test_an_archive_within_the_limit_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = idx_bytes(np.ones((2, 3, 3), np.uint8))
+    monkeypatch.setattr(digits, "_MOST_BYTES", len(content))
+    (tmp_path / "x.gz").write_bytes(gzip.compress(content))
+    assert read_idx(tmp_path / "x.gz").sum() == 18
+
+
+def test_sides_that_overflow_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(bytes((0, 0, 8, 4)) + struct.pack(">4I", *[2**16] * 4))
+    with pytest.raises(DomainError, match="should hold"):
+        read_idx(tmp_path / "x")

@@ -325,3 +325,17 @@ def test_domain_works_in_loader_workers_and_survives_pickle(write_image: WriteIm
     assert torch.equal(images, domain.images(range(4)))
     assert labels.tolist() == [0, 0, 0, 0]
     assert torch.equal(pickle.loads(pickle.dumps(domain))[3][0], domain[3][0])
+
+
+def test_a_file_that_would_start_another_program_is_not_opened(tmp_path: Path, write_image: WriteImage) -> None:
+    write_image("folder/0.png")
+    script = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n"
+    (tmp_path / "folder" / "1.png").write_text(script)
+    with pytest.raises(DomainError, match=r"1\.png \(not an image of any known format\)"):
+        FolderDomain(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG"])
+def test_the_name_of_a_file_need_not_tell_its_format(tmp_path: Path, kind: str) -> None:
+    Image.new("RGB", (20, 18), "red").save(tmp_path / "0.png", format=kind)
+    assert FolderDomain(tmp_path)[0][0].shape == (3, 18, 20)

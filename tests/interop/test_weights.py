@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -125,3 +126,18 @@ def test_weights_are_copied_by_name_into_float32() -> None:
 def test_weights_without_a_partner_are_refused(weights: dict[str, torch.Tensor], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         copy_weights(nn.Linear(2, 1), weights, NAMES, "x.pt")
+
+
+def test_a_packed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(100_000)}, tmp_path / "whole.pt")
+    with zipfile.ZipFile(tmp_path / "whole.pt") as whole, zipfile.ZipFile(tmp_path / "bomb.pt", "w") as bomb:
+        for entry in whole.infolist():
+            bomb.writestr(entry.filename, whole.read(entry), zipfile.ZIP_DEFLATED)
+    with pytest.raises(CheckpointError, match=r"bomb\.pt holds packed entries .* as torch\.save never makes"):
+        read_torch_file(tmp_path / "bomb.pt")
+
+
+def test_a_tensor_that_claims_more_than_the_file_holds_is_refused(tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="x claims 1000000 x 1000000 numbers, which the file does not hold"):
+        as_weights(read_torch_file(tmp_path / "x.pt"), "x.pt")
