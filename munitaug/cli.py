@@ -52,15 +52,17 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     warnings.showwarning = _one_line_warning
-    parser, commands = build_parser()
-    chosen = parser.parse_args(list(args) if args is not None else None)
+    command = ""
     try:
         with _sigterm_like_ctrl_c():
-            commands[chosen.command](chosen[chosen.command])
+            parser, commands = build_parser()
+            chosen = parser.parse_args(list(args) if args is not None else None)
+            command = chosen.command
+            commands[command](chosen[command])
     except munitaug.Interrupted as error:
         _fail(str(error), EXIT_INTERRUPTED)
     except KeyboardInterrupt:
-        _fail(HOW_TO_CONTINUE.get(chosen.command, "stopped"), EXIT_INTERRUPTED)
+        _fail(HOW_TO_CONTINUE.get(command, "stopped"), EXIT_INTERRUPTED)
     except munitaug.DivergenceError as error:
         _fail(str(error), EXIT_FAILED)
     except OSError as error:

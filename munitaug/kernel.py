@@ -78,8 +78,13 @@ def images_to_styles(translator: Translator, images: Tensor, batch_size: int = 6
 
     Raises:
         TypeError: dtype is neither uint8 nor floating.
-        ValueError: images below 16 px, channels it cannot take, or a translator without a style encoder.
+        ValueError: no such images or below 16 px, channels it cannot take, batch_size below 1, or a translator without
+            a style encoder.
     """
+    if images.ndim != 4:
+        raise ValueError(f"images must be M x C x H x W, got shape {tuple(images.shape)}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     device = translator_device(translator)
     codes = [torch.zeros(0, translator.style_dim)]
     with torch.no_grad():

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from math import isfinite
 from types import ModuleType
 from typing import Self
 
@@ -79,6 +80,8 @@ class Features:
                 f"features must be N x D and M x D, got {_sizes(self.fake)} and {_sizes(self.real)}; average feature "
                 "maps over their positions first"
             )
+        if not (bool(self.fake.isfinite().all()) and bool(self.real.isfinite().all())):
+            raise ValueError("features must be finite, but some are not; check the network's weights and the images")
         if min(len(self.fake), len(self.real)) < 2:
             raise ValueError(f"at least 2 images of each kind are needed, got {len(self.fake)} and {len(self.real)}")
 
@@ -282,6 +285,8 @@ def style_diversity(
                 unit = _unit_features(layer).unflatten(0, (len(part), k))
                 squares = (unit[:, first] - unit[:, second]).square().sum(dim=2).mean(dim=2)
                 total += float(squares.mean(dim=1).sum()) / len(layers)
+    if not isfinite(total):
+        raise ValueError("the feature network gave numbers that are not finite; check its weights and the images")
     return Metric("diversity", total / count, None, name, 0, count * k, _resize_name(size))
 
 

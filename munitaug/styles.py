@@ -207,10 +207,17 @@ def interpolate_styles(
         ... x style_dim, float32.
 
     Raises:
-        ValueError: unknown kind.
+        ValueError: unknown kind, or sizes that cannot be broadcast.
     """
-    start, end = torch.broadcast_tensors(start.float(), end.float())
     share = torch.as_tensor(weight, dtype=torch.float32, device=start.device).unsqueeze(-1)
+    try:
+        start, end = torch.broadcast_tensors(start.float(), end.float())
+        torch.broadcast_shapes(start.shape, share.shape)
+    except RuntimeError as error:
+        raise ValueError(
+            f"start, end and weight must fit together, got {tuple(start.shape)}, {tuple(end.shape)} and "
+            f"{tuple(share.shape[:-1])}; the last size of styles is style_dim, and weight has only the others"
+        ) from error
     straight = (1.0 - share) * start + share * end
     if kind == "linear":
         return straight
@@ -260,7 +267,10 @@ def _check_bank(bank: Tensor) -> Tensor:
             "there are no codes of target images to draw styles from: the checkpoint was saved without a "
             'style bank; use style="prior", or train with munitaug.train, which keeps one'
         )
-    return bank.detach().float().cpu()
+    codes = bank.detach().float().cpu()
+    if not bool(codes.isfinite().all()):
+        raise ValueError("style codes must be finite numbers, but some are not; look at the images they are of")
+    return codes
 
 
 def _pull_to_mean(bank: Tensor, factor: float | None) -> Tensor:

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import munitaug
+from munitaug import cli
 from tests.runs import TINY_MODEL, refusal, run_cli
 
 pytest.importorskip("sklearn")
@@ -324,6 +325,16 @@ def test_divergence_fails_with_exit_code_1(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(munitaug, "train", diverge)
     outcome = run_cli(*BASE, "--out", tmp_path / "run")
     assert (outcome.code, outcome.err) == (1, "munitaug: error: training diverged at step 3\n")
+
+
+def test_ctrl_c_while_words_are_read_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    monkeypatch.setattr(cli, "build_parser", interrupt)
+    outcome = run_cli("info", "x")
+    assert (outcome.code, outcome.err) == (130, "munitaug: error: stopped\n")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "demo"])

@@ -70,9 +70,9 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         for name in ("steps", "self_steps", "start_steps", "refine_steps", "batch_size"):
-            if getattr(self, name) < 2:
+            if not getattr(self, name) >= 2:
                 raise ValueError(f"{name} must be at least 2, got {getattr(self, name)}")
-        if self.starts < 1:
+        if not self.starts >= 1:
             raise ValueError(f"starts must be at least 1, got {self.starts}")
         for name in ("lr", "self_lr"):
             if not getattr(self, name) > 0.0:

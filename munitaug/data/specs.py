@@ -88,9 +88,12 @@ def parse_spec(spec: str) -> NamedSpec | None:
     """
     name, *rest = spec.split(":")
     if name not in DOMAIN_NAMES:
-        if spec and Path(spec).expanduser().is_dir():
-            return None
-        raise DomainError(_unknown(spec, name))
+        try:
+            if spec and Path(spec).expanduser().is_dir():
+                return None
+            raise DomainError(_unknown(spec, name))
+        except RuntimeError as error:  # ~somebody, who has no home here
+            raise DomainError(f"{spec}: {error}") from error
     split = rest[0] if rest else "train"
     if split not in get_args(Split) or len(rest) > 2:
         raise DomainError(f"{spec}: expected {name}, {name}:train or {name}:test, with :COUNT after the split")

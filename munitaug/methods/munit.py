@@ -102,7 +102,7 @@ class MunitConfig:
         if not 1 <= self.channels <= 4:
             raise ValueError(f"channels must be 1 to 4, got {self.channels}")
         for name in ("width", "style_dim", "mlp_width", "discriminator_width", "n_discriminator_layers", "n_scales"):
-            if getattr(self, name) < 1:
+            if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("n_downsample", "n_style_downsample", "n_residual"):
             if not 1 <= getattr(self, name) <= 9:
@@ -112,8 +112,8 @@ class MunitConfig:
                 f"n_downsample must be at most 3, so that 16 px images have contents of 2 x 2, got {self.n_downsample}"
             )
         for name in ("edge_kernel", "upsample_kernel"):
-            if getattr(self, name) % 2 == 0:
-                raise ValueError(f"{name} must be odd, got {getattr(self, name)}")
+            if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
+                raise ValueError(f"{name} must be odd and at least 1, got {getattr(self, name)}")
         for name in vars(self):
             if name.startswith("weight_") and not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")

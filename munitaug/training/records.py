@@ -35,9 +35,8 @@ class RunLog:
     def __init__(self, path: Path, finished_steps: int, tensorboard_folder: Path | None) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        whole = [line for line in lines if line.endswith("}")]  # a kill may have cut the last one
-        kept = [line + "\n" for line in whole if json.loads(line)["step"] <= finished_steps]
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        kept = [line + "\n" for line in lines if _is_of_step(line, finished_steps)]
         write_text(path, "".join(kept))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
         self._events = None
@@ -61,6 +60,14 @@ class RunLog:
         self._file.close()
         if self._events is not None:
             self._events.close()
+
+
+def _is_of_step(line: str, last: int) -> bool:
+    """Tells whether a line is a whole one of a step up to ``last``; a kill or a power cut may have spoilt some."""
+    try:
+        return int(json.loads(line)["step"]) <= last
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
 
 
 @torch.no_grad()

@@ -218,8 +218,10 @@ def variant_collate(samples: list[Any]) -> Any:
 
     Raises:
         TypeError: a part that cannot be collated or repeated; PIL images among them.
-        ValueError: no images K x C x H x W, or rows that do not fit the samples.
+        ValueError: no samples, no images K x C x H x W, or rows that do not fit the samples.
     """
+    if len(samples) == 0:
+        raise ValueError("there are no samples to make a batch of")
     batch = default_collate(samples)
     images = find_images(batch, None, ndim=5)
     count, copies = images[0].shape[:2]

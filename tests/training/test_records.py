@@ -89,3 +89,11 @@ def test_the_styles_of_sample_grids_are_the_same_at_every_step(tmp_path: Path) -
         torch.rand(3)
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
     assert {file.name for file in tmp_path.iterdir()} == {"1.png", "2.png"}
+
+
+def test_lines_that_a_power_cut_spoilt_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    spoilt = b"\x00" * 40 + b'\n"step": 2}\n{"step": {}}\n[3}\n\xff\xfe}\n{"stap": 3}\n'
+    path.write_bytes(b'{"step": 1}\n' + spoilt + b'{"step": 4}\n')
+    RunLog(path, 9, None).close()
+    assert steps_in(path) == [1, 4]
