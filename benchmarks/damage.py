@@ -25,7 +25,7 @@ from tqdm import tqdm
 TIME_LIMIT_S = 120.0
 """For one file; generous, because other work may hold the cores."""
 MEMORY_LIMIT_BYTES = 6 * 2**30
-REFUSALS = ("CheckpointError", "AugmentedFileError")
+REFUSALS = ("CheckpointError", "AugmentedFileError", "DomainError")
 Read = Callable[[Path], bool]
 """Reads everything below a folder; tells whether it is all as it was."""
 

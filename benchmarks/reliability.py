@@ -6,6 +6,7 @@
 - checkpoints, hdf5: ``count`` files of a run folder or of augmented images are damaged at random, one at a time, and
   read in a child process with a limit on time and memory. Right is what equals the original bit for bit; an error must
   be one of the package's own and name the file (:mod:`benchmarks.damage`).
+- images: the same with images of every format, where any image is right: an error must name the file.
 - kills-train, kills-generate: ``count`` times SIGKILL at a random moment, after which the same call goes on. Nothing
   but the open step or piece may be lost, and the end must be byte for byte that of a run that was never killed.
   interrupts-train, interrupts-generate: the same with Ctrl-C.
@@ -38,6 +39,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 import munitaug
@@ -71,6 +73,10 @@ CONFIG = munitaug.MunitConfig(
     optimiser=munitaug.OptimiserSettings(lr=1e-3, ema_decay=0.9),
 )
 SEMANTIC = munitaug.SemanticOptions(1.0, munitaug.FitSettings(steps=2, batch_size=4))
+IMAGE_FILES = (
+    ("grey.png", "L"), ("colour.png", "RGB"), ("alpha.png", "RGBA"), ("grey.jpg", "L"), ("colour.jpg", "RGB"),
+    ("colour.bmp", "RGB"), ("colour.tif", "RGB"), ("alpha.webp", "RGBA"),
+)  # fmt: skip
 NO_LABEL_TERM = munitaug.SemanticOptions()
 FORK = multiprocessing.get_context("fork") if sys.platform != "win32" else None
 
@@ -201,6 +207,24 @@ def hdf5(folder: Path) -> list[Victim]:
     return [*files, _hdf5_victim(folder / "shards", checkpoint, "lzf", 2)]
 
 
+def images(folder: Path) -> list[Victim]:
+    """Makes a folder for every format of images; pixels have no checksum, so any image is right, and a crash is not."""
+    return [_image_victim(folder / name, name, mode) for name, mode in IMAGE_FILES]
+
+
+def _image_victim(folder: Path, name: str, mode: str) -> Victim:
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (40, 40, len(mode)), generator=generator, dtype=torch.uint8).numpy()
+    Image.fromarray(pixels[:, :, 0] if len(mode) == 1 else pixels).save(folder / name)
+
+    def read(place: Path) -> bool:
+        image, label = munitaug.open_domain(str(place))[0]
+        return image.dtype == torch.uint8 and image.ndim == 3 and min(image.shape[1:]) >= SIDE and label == -1
+
+    return Victim(folder, (name,), read)
+
+
 def _hdf5_victim(folder: Path, checkpoint: Path, compression: str, pieces: int) -> Victim:
     folder.mkdir()
     whole = file_digest(generate(checkpoint, folder / "aug.h5", 12, compression, pieces))
@@ -284,10 +308,15 @@ def _hdf5(folder: Path, count: int, seed: int) -> Outcome:
     return Outcome(*survey(hdf5, folder / "victims", count, seed), {})
 
 
+def _images(folder: Path, count: int, seed: int) -> Outcome:
+    return Outcome(*survey(images, folder / "victims", count, seed), {})
+
+
 Study = Callable[[Path, int, int], Outcome]
 STUDIES: dict[str, tuple[Study, int]] = {
     "checkpoints": (_checkpoints, 10_000),
     "hdf5": (_hdf5, 10_000),
+    "images": (_images, 10_000),
     "kills-train": (partial(stopped_training, number=signal.SIGKILL), 50),
     "kills-generate": (partial(stopped_generation, number=signal.SIGKILL), 50),
     "interrupts-train": (partial(stopped_training, number=signal.SIGINT), 50),

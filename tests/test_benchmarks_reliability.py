@@ -78,6 +78,7 @@ def test_an_error_that_names_no_file_is_a_stray(tmp_path: Path) -> None:
     ("name", "count"),
     [
         ("checkpoints", 60),
+        ("images", 200),
         ("kills-train", 4),
         ("kills-generate", 4),
         ("interrupts-train", 4),
