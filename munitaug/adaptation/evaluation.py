@@ -24,6 +24,9 @@ from munitaug.adaptation.task import Scorer
 from munitaug.files import write_text
 
 
+MOST_SEEDS = 10_000
+
+
 @dataclass(frozen=True)
 class _Job:
     """A chain under one seed, and which of its conditions are wanted."""
@@ -102,11 +105,11 @@ def list_seeds(seeds: int | Sequence[int]) -> list[int]:
     """Gives the seeds of "so many" or of a list.
 
     Raises:
-        ValueError: there is none, or one is negative or given twice.
+        ValueError: there is none, or too many, or one is negative or given twice.
     """
     if isinstance(seeds, int):
-        if seeds < 1:
-            raise ValueError(f"seeds must be at least 1, got {seeds}")
+        if not 1 <= seeds <= MOST_SEEDS:
+            raise ValueError(f"seeds must be 1 to {MOST_SEEDS}, got {seeds}")
         return list(range(seeds))
     if not seeds or min(seeds) < 0 or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be different numbers of at least 0, got {list(seeds)}")

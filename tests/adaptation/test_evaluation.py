@@ -110,7 +110,7 @@ def test_unknown_condition_is_refused(bench: Bench) -> None:
 
 
 def test_no_seed_is_refused(bench: Bench) -> None:
-    with pytest.raises(ValueError, match="seeds must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="seeds must be 1 to 10000, got 0"):
         run(bench, seeds=0)
 
 
