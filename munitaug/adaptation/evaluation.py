@@ -23,7 +23,6 @@ from munitaug.adaptation.statistics import Row
 from munitaug.adaptation.task import Scorer
 from munitaug.files import write_text
 
-
 MOST_SEEDS = 10_000
 
 
