@@ -323,20 +323,24 @@ def _as_they_come(rows: Any, futures: Sequence[Future[None]]) -> Iterator[Row]:
     """Gives rows until every job is through: a condition that lacks a package gives none.
 
     Raises:
-        Exception: whatever a job raised; jobs that have not begun are not begun.
+        Exception: whatever a job raised first, after the rows of jobs that had begun; others are not begun.
     """
     while True:
         through = all(future.done() for future in futures)  # asked before the queue, which may fill in between
-        for future in futures:
-            if future.done() and future.exception() is not None:
-                for other in futures:
-                    other.cancel()
-                future.result()
+        if _failures(futures):
+            for waiting in futures:
+                waiting.cancel()
         try:
             yield rows.get(timeout=0.0 if through else POLL_SECONDS)
         except queue.Empty:
             if through:
-                return
+                break
+    for failed in _failures(futures):
+        failed.result()
+
+
+def _failures(futures: Sequence[Future[None]]) -> list[Future[None]]:
+    return [each for each in futures if each.done() and not each.cancelled() and each.exception() is not None]
 
 
 def _one_thread() -> None:

@@ -199,6 +199,21 @@ def test_what_a_job_raises_ends_the_run() -> None:
     assert waiting.cancelled()
 
 
+def test_what_runs_beside_a_failing_job_is_not_lost() -> None:
+    rows: queue.Queue[dict[str, Any]] = queue.Queue()
+    failed, running = Future[None](), Future[None]()
+    running.set_running_or_notify_cancel()
+    failed.set_exception(ValueError("no memory"))
+    rows.put({"seed": 0})
+    coming = digits._as_they_come(rows, [failed, running])
+    assert next(coming) == {"seed": 0}
+    rows.put({"seed": 1})
+    running.set_result(None)
+    assert next(coming) == {"seed": 1}
+    with pytest.raises(ValueError, match="no memory"):
+        next(coming)
+
+
 def test_usual_conditions_and_the_names_of_the_issue_are_there() -> None:
     assert set(USUAL) <= CONDITIONS.keys()
     assert {
