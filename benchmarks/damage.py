@@ -209,4 +209,6 @@ def _limit_memory() -> None:
     if sys.platform == "linux":
         import resource
 
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+        _, hardest = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = MEMORY_LIMIT_BYTES if hardest == resource.RLIM_INFINITY else min(MEMORY_LIMIT_BYTES, hardest)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hardest))

@@ -329,7 +329,7 @@ def test_divergence_fails_with_exit_code_1(tmp_path: Path, monkeypatch: pytest.M
 
 def test_ctrl_c_while_words_are_read_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
     monkeypatch.setattr(cli, "build_parser", interrupt)
