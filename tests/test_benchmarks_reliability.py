@@ -40,10 +40,10 @@ def victims(folder: Path) -> list[Victim]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_crashes_lies_and_strays_are_told_apart(tmp_path: Path) -> None:
-    outcomes, remarks = survey(victims, tmp_path / "victims", 25, 0)
-    assert sum(outcomes.values()) == 25
+    outcomes, remarks = survey(victims, tmp_path / "victims", 8, 0)
+    assert sum(outcomes.values()) == 8
     assert outcomes.keys() >= {"right", "refused CheckpointError", "crash", "wrong", "stray KeyError"}
-    assert len(remarks) == 25 - outcomes["right"] - outcomes["refused CheckpointError"]
+    assert len(remarks) == 8 - outcomes["right"] - outcomes["refused CheckpointError"]
     assert any(f"crash: exit code -{int(signal.SIGSEGV)}" in remark for remark in remarks)
 
 
