@@ -44,7 +44,10 @@ class KeptDomain(ImageDomain):
             return self._domain[index]
         labels = self.labels
         if not self._there[index]:
-            self._kept[index] = self._domain[index][0]
+            image, label = self._domain[index]
+            if image.dtype != torch.uint8 or image.shape != self._kept.shape[1:]:
+                return image, label  # not what a domain should give; whoever asked will say so
+            self._kept[index] = image
             self._there[index] = 1  # last: another process that sees it finds the image whole
         return self._kept[index].clone(), UNLABELLED if labels is None else int(labels[index])
 

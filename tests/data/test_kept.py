@@ -73,6 +73,15 @@ def test_images_in_memory_or_of_several_sizes_are_left_as_they_are(tmp_path: Pat
     assert keep_decoded(mixed, 10**9) is mixed
 
 
+def test_what_is_no_bytes_is_not_made_bytes() -> None:
+    class Floating(Counted):
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            return torch.full((3, SIDE, SIDE), float("nan")), 0
+
+    image, _ = KeptDomain(Floating(), (3, SIDE, SIDE))[2]
+    assert image.isnan().all()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 def test_what_a_forked_process_decodes_is_there_for_all() -> None:
     inner = Counted()
