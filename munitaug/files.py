@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: atomic replacement, synced to disk.
+"""Files that are either whole or not there, and have one writer: atomic replacement, synced to disk, and locks.
 
 Floor 1: imports the standard library only.
 """
@@ -20,6 +20,10 @@ if sys.platform != "win32":
 
 LOCK_PATIENCE_S = 10.0
 """How long a folder may still be held by processes that a killed writer has left behind."""
+
+
+class NoLocksError(OSError):
+    """The file system has no locks."""
 
 
 @contextmanager
@@ -100,30 +104,76 @@ def only_writer_of(path: Path) -> Iterator[None]:
     Raises:
         BlockingIOError: another process has it.
     """
+    refusal = f"another process is writing to {path}; wait for it, or choose another file"
+    with locked_file(path.with_name(path.name + ".lock"), refusal, needed=False):
+        yield
+
+
+@contextmanager
+def locked_file(path: Path, refusal: str | None, *, needed: bool = True) -> Iterator[None]:
+    """Keeps other processes out of what the file stands for; the file is gone at the end. Windows has no such lock.
+
+    Args:
+        path: of a file of no other use; its folder is made if missing.
+        refusal: what is said when another process has it; ``None`` waits for that one instead.
+        needed: a file system without locks is an error; if not, the block runs without.
+
+    Raises:
+        BlockingIOError: another process has it.
+        NoLocksError: a file system without locks.
+    """
     if sys.platform == "win32":
         yield
         return
-    lock = path.with_name(path.name + ".lock")
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                break
-        except BlockingIOError as error:
-            os.close(descriptor)
-            message = f"another process is writing to {path}; wait for it, or choose another file"
-            raise BlockingIOError(errno.EAGAIN, message) from error
-        except FileNotFoundError:
-            pass  # the writer before us has just removed it
-        except OSError:
-            break  # a file system without locks
-        os.close(descriptor)
+    descriptor: int | None = None
+    try:
+        descriptor = lock_file(path, fcntl.LOCK_EX if refusal is None else fcntl.LOCK_EX | fcntl.LOCK_NB, refusal or "")
+    except NoLocksError:
+        if needed:
+            raise
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def lock_file(path: Path, kind: int, refusal: str) -> int:
+    """Gives the descriptor of a locked file, made with its folder if need be; not on Windows.
+
+    Raises:
+        BlockingIOError: another process has it, in the words of ``refusal``.
+        NoLocksError: a file system without locks.
+    """
+    assert sys.platform != "win32"
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            continue  # the writer before us has just removed the folder
+        try:
+            fcntl.flock(descriptor, kind)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise BlockingIOError(errno.EAGAIN, refusal) from error
+        except OSError as error:
+            os.close(descriptor)
+            message = "this file system has no file locks (flock); write to another one, and copy from there"
+            raise NoLocksError(error.errno, message, str(path)) from error
+        if is_in_place(descriptor, path):
+            return descriptor
         os.close(descriptor)
+
+
+def is_in_place(descriptor: int, path: Path) -> bool:
+    """Tells whether the locked file is still the one at this path, not one that its writer has removed."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(descriptor: int, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -13,6 +14,8 @@ import pytest
 
 from munitaug import files
 from munitaug.files import (
+    NoLocksError,
+    locked_file,
     making_folder,
     only_writer,
     only_writer_of,
@@ -206,3 +209,16 @@ class TestOnlyWriter:
         with only_writer_of(tmp_path / "rows.json"):
             assert lock.exists()
             assert opened == [lock, lock]
+
+    def test_where_there_are_no_locks_a_needed_one_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(descriptor: int, kind: int) -> None:
+            raise OSError(errno.ENOLCK, "no locks")
+
+        monkeypatch.setattr("fcntl.flock", refuse)
+        with only_writer_of(tmp_path / "rows.json"):
+            pass
+        assert os.listdir(tmp_path) == []
+        with pytest.raises(NoLocksError, match="no file locks"), locked_file(tmp_path / "own", "busy"):
+            pass

@@ -1,6 +1,6 @@
 """One writer at a time, and what a full disk looks like.
 
-Floor 4: imports nothing of the package.
+Floor 4: imports files.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from munitaug.files import is_in_place, lock_file
 
 if sys.platform != "win32":
     import fcntl
@@ -51,70 +53,15 @@ def locked_folder(folder: Path, shared: bool = False) -> Iterator[None]:
         yield
         return
     refusal = f"another process is writing to {folder}; wait for it, or choose another output file"
-    descriptor = _locked(folder / LOCK_NAME, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB, refusal)
+    descriptor = lock_file(folder / LOCK_NAME, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB, refusal)
     try:
         yield
     finally:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while others share it
-            if [entry.name for entry in folder.iterdir()] == [LOCK_NAME] and _is_in_place(
+            if [entry.name for entry in folder.iterdir()] == [LOCK_NAME] and is_in_place(
                 descriptor, folder / LOCK_NAME
             ):
                 (folder / LOCK_NAME).unlink()
             folder.rmdir()  # refused, rightly, while anything is in it
         os.close(descriptor)
-
-
-@contextmanager
-def locked_file(path: Path, refusal: str | None) -> Iterator[None]:
-    """Keeps other processes out of what the file stands for; the file is gone at the end.
-
-    Args:
-        path: of a file of no other use.
-        refusal: what is said when another process has it; ``None`` waits for that one instead.
-
-    Raises:
-        BlockingIOError: another process has it.
-        OSError: a file system without locks.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    wait = fcntl.LOCK_EX if refusal is None else fcntl.LOCK_EX | fcntl.LOCK_NB
-    descriptor = _locked(path, wait, refusal or "")
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
-
-
-def _locked(path: Path, kind: int, refusal: str) -> int:
-    """Gives the descriptor of a locked file, made with its folder if need be."""
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:
-            continue  # the writer before us has just removed the folder
-        try:
-            fcntl.flock(descriptor, kind)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise BlockingIOError(errno.EAGAIN, refusal) from error
-        except OSError as error:
-            os.close(descriptor)
-            message = "this file system has no file locks (flock); write to another one, and copy from there"
-            raise OSError(error.errno, message, str(path)) from error
-        if _is_in_place(descriptor, path):
-            return descriptor
-        os.close(descriptor)
-
-
-def _is_in_place(descriptor: int, path: Path) -> bool:
-    """Tells whether the locked file is still the one at this path, not one that its writer has removed."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

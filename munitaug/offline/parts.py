@@ -25,8 +25,8 @@ from munitaug.data.augmented_file import (
     read_contents,
 )
 from munitaug.data.shards import read_shards, shard_path, write_index
-from munitaug.files import replacing, sync_folder, write_text
-from munitaug.offline.disk import is_disk_full, locked_file, locked_folder
+from munitaug.files import locked_file, replacing, sync_folder, write_text
+from munitaug.offline.disk import is_disk_full, locked_folder
 from munitaug.offline.plan import Entries, Plan, Stripe, differences
 from munitaug.types import Interrupted
 
