@@ -25,14 +25,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +37,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import munitaug
+from benchmarks.circumstances import circumstances
 
 LARGE_PX = 128
 """From this side on a pass has 2 batches of 4 images instead of 4 of 32."""
@@ -292,27 +289,8 @@ class _TrainingStep:
 
 def _facts(options: argparse.Namespace, arguments: list[str] | None) -> dict[str, Any]:
     """Gives what stands beside every figure."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "preset": options.preset,
-        "workers": options.workers,
-        "threads": options.threads,
-        "repeats": options.repeats,
-        "device": _device_name(options.device),
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "command": " ".join(["python -m benchmarks.speed", *(sys.argv[1:] if arguments is None else arguments)]),
-    }
-
-
-def _device_name(device: str) -> str:
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    cpus = Path("/proc/cpuinfo")
-    lines = cpus.read_text(encoding="utf-8").splitlines() if cpus.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{models[0] if models else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    own = {name: getattr(options, name) for name in ("preset", "workers", "repeats")}
+    return own | circumstances("benchmarks.speed", options.device, arguments)
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:
