@@ -16,6 +16,7 @@ from munitaug.data.domain import ArrayDomain
 from munitaug.images import uint8_to_model
 from munitaug.recipes import SemanticOptions, train
 from munitaug.training import TrainConfig
+from munitaug.training.trainer import OnStep
 from tests.tiny import TINY
 
 SIDE = 16
@@ -54,16 +55,25 @@ def toy_task(count: int = 30, contrast: float = 0.5) -> Task:
     return Task(uint8_to_model(images), labels, uint8_to_model(target), CLASSES)
 
 
-def train_tiny(folder: Path) -> Path:
+def train_tiny(
+    folder: Path,
+    training: TrainConfig = TINY_TRAINING,
+    *,
+    images: int = 12,
+    resume: bool = False,
+    on_step: OnStep | None = None,
+) -> Path:
     """Trains a tiny MUNIT with the semantic term; gives the checkpoint."""
     return train(
-        toy_domain("source"),
+        toy_domain("source", images),
         toy_domain("target", seed=1, labelled=False),
         folder,
         config=TINY_GREY,
-        training=TINY_TRAINING,
+        training=training,
         semantic=SemanticOptions(1.0, TINY_FIT),
+        resume=resume,
         progress=False,
+        on_step=on_step,
     )
 
 

@@ -18,11 +18,10 @@ import munitaug
 from benchmarks.damage import KINDS, Damage, damaged, draw_damage
 from munitaug.checkpoint import read_index
 from munitaug.methods import Munit
-from munitaug.recipes import SemanticOptions, train
 from munitaug.recipes.options import refuse_existing_run
 from munitaug.training.state import load_state
 from munitaug.types import CheckpointError
-from tests.runs import TINY_FIT, TINY_GREY, TINY_TRAINING, refusal, toy_domain
+from tests.runs import refusal, train_tiny
 from tests.tiny import TINY
 
 QUIET = settings(
@@ -113,16 +112,7 @@ def test_a_damaged_classifier_of_a_run_is_named(tiny_run: Path, tmp_path: Path) 
     content[-1] ^= 1
     (folder / "classifier.safetensors").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"classifier\.safetensors: .* remove the file, and it is trained anew"):
-        train(
-            toy_domain("source"),
-            toy_domain("target", seed=1, labelled=False),
-            folder,
-            config=TINY_GREY,
-            training=TINY_TRAINING,
-            semantic=SemanticOptions(1.0, TINY_FIT),
-            resume=True,
-            progress=False,
-        )
+        train_tiny(folder, resume=True)
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import torch
 
-from munitaug.recipes import SemanticOptions, train
-from tests.runs import TINY_FIT, TINY_GREY, TINY_TRAINING, toy_domain
+from tests.runs import TINY_TRAINING, train_tiny
 
 DEATHS = {("0", "1"): 3, ("1", "0"): 6, ("2", "0"): 7, ("2", "1"): 7}
 """(restarts, rank) -> step."""
@@ -32,17 +31,8 @@ def main(arguments: list[str]) -> None:
         if "--kill" in arguments and DEATHS.get(place) == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    train(
-        toy_domain("source"),
-        toy_domain("target", seed=1, labelled=False),
-        Path(arguments[0]),
-        config=TINY_GREY,
-        training=replace(TINY_TRAINING, max_steps=30 if "--pause" in arguments else 8),
-        semantic=SemanticOptions(1.0, TINY_FIT),
-        resume="--resume" in arguments,
-        progress=False,
-        on_step=after,
-    )
+    training = replace(TINY_TRAINING, max_steps=30 if "--pause" in arguments else 8)
+    train_tiny(Path(arguments[0]), training, resume="--resume" in arguments, on_step=after)
 
 
 if __name__ == "__main__":

@@ -19,29 +19,14 @@ import torch
 
 from munitaug import ranks
 from munitaug.checkpoint import load_method
-from munitaug.recipes import SemanticOptions, train
-from munitaug.training import TrainConfig
 from munitaug.training.state import load_state
 from munitaug.training.trainer import STATE_FILE
 from tests.ranks import on_ranks, results
-from tests.runs import TINY_FIT, TINY_GREY, TINY_TRAINING, toy_domain
+from tests.runs import TINY_TRAINING, train_tiny
 
 pytestmark = pytest.mark.timeout(600)  # seconds where cores are free; processes wait for one another where not
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-
-
-def run(folder: Path, training: TrainConfig = TINY_TRAINING, images: int = 12, resume: bool = False) -> Path:
-    return train(
-        toy_domain("source", images),
-        toy_domain("target", seed=1, labelled=False),
-        folder,
-        config=TINY_GREY,
-        training=training,
-        semantic=SemanticOptions(1.0, TINY_FIT),
-        resume=resume,
-        progress=False,
-    )
 
 
 def files_of(folder: Path) -> set[str]:
@@ -59,7 +44,7 @@ def assert_same_run(folder: Path, whole: Path) -> None:
 
 
 def test_two_ranks_leave_the_run_folder_that_one_leaves(tmp_path: Path, tiny_run: Path) -> None:
-    assert results(2, run, tmp_path / "run") == [tmp_path / "run" / "checkpoint"] * 2
+    assert results(2, train_tiny, tmp_path / "run") == [tmp_path / "run" / "checkpoint"] * 2
     assert files_of(tmp_path / "run") == files_of(tiny_run)
     assert (tmp_path / "run" / "config.json").read_text() == (tiny_run / "config.json").read_text()
     assert load_method(tmp_path / "run").style_banks["b"].shape == (12, 3)
@@ -72,11 +57,11 @@ def test_two_ranks_leave_the_run_folder_that_one_leaves(tmp_path: Path, tiny_run
 def other_settings(folder: Path, change: str) -> None:
     mine = ranks.rank()
     if change == "seed":
-        run(folder, replace(TINY_TRAINING, seed=mine))
+        train_tiny(folder, replace(TINY_TRAINING, seed=mine))
     elif change == "accumulate":
-        run(folder, replace(TINY_TRAINING, accumulate=1 + mine))
+        train_tiny(folder, replace(TINY_TRAINING, accumulate=1 + mine))
     else:
-        run(folder, images=12 - mine)
+        train_tiny(folder, images=12 - mine)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +80,7 @@ def test_ranks_with_other_settings_or_data_are_named(tmp_path: Path, change: str
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused_before_there_is_a_folder(tmp_path: Path) -> None:
-    for error in on_ranks(2, partial(run, training=replace(TINY_TRAINING, batch_size=3)), tmp_path / "run"):
+    for error in on_ranks(2, partial(train_tiny, training=replace(TINY_TRAINING, batch_size=3)), tmp_path / "run"):
         assert isinstance(error, ValueError)
         assert "make batch_size a multiple of 2" in str(error)
     assert not (tmp_path / "run").exists()
@@ -104,7 +89,7 @@ def test_a_batch_that_ranks_cannot_share_is_refused_before_there_is_a_folder(tmp
 def test_an_existing_run_is_refused_by_the_rank_that_writes(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "something").touch()
-    first, second = on_ranks(2, run, tmp_path / "run")
+    first, second = on_ranks(2, train_tiny, tmp_path / "run")
     assert isinstance(first, FileExistsError)
     assert isinstance(second, ConnectionError)
     assert "rank 1 of 2 stopped, because another has gone" in str(second)
@@ -112,8 +97,8 @@ def test_an_existing_run_is_refused_by_the_rank_that_writes(tmp_path: Path) -> N
 
 def test_a_run_goes_on_with_other_turns(tmp_path: Path) -> None:
     """Neither ranks nor turns are settings of the run."""
-    run(tmp_path / "run", replace(TINY_TRAINING, accumulate=2))
-    run(tmp_path / "run", resume=True)
+    train_tiny(tmp_path / "run", replace(TINY_TRAINING, accumulate=2))
+    train_tiny(tmp_path / "run", resume=True)
 
 
 @contextmanager
