@@ -33,7 +33,7 @@ class FitSettings:
     Args:
         classifier: "lenet" or a timm model name.
         steps: updates of supervised training.
-        self_steps: updates of self-training that follow, where it is the whole of it.
+        self_steps: updates of self-training by itself, after supervised training; "adapt" has numbers of its own.
         starts: classifiers that "adapt" begins with, from different initial weights; the one that is surest and uses
             the classes most evenly on the target is trained further.
         start_steps: updates of self-training of each of them.
