@@ -400,5 +400,7 @@ def test_a_stopped_evaluation_leaves_no_process_behind(tmp_path: Path, number: s
     assert len(workers) >= 2
     process.send_signal(number)
     assert process.wait(timeout=30) == (130 if number == signal.SIGTERM else -number)
-    time.sleep(2)
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert [worker for worker in workers if Path(f"/proc/{worker}").exists()] == []
