@@ -76,25 +76,24 @@ class ConvUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives N x channels_out x H' x W' features."""
-        x = self._convolved(x)
+        assert self.conv.bias is not None
+        if self.doubled and self.kernel in DOUBLED_KERNELS:
+            return self._finished(doubled_conv(x, self.conv.weight, self.conv.bias))
+        if self.doubled:
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
+        x = reflect_pad(x, self.padding, self.kernel)
+        narrow = self.conv.out_channels <= MOST_CHANNELS and self.conv.stride == (1, 1) and self.kernel > 1
+        if narrow and self.norm == "none":
+            return narrow_conv(x, self.conv.weight, self.conv.bias, lambda out: activate(out, self.activation))
+        return self._finished(self.conv(x))
+
+    def _finished(self, x: Tensor) -> Tensor:
+        """Gives the convolution's output, normalised and activated."""
         if self.norm == "instance":
             x = instance_norm(x)
         elif self.layer_norm is not None:
             x = self.layer_norm(x)
         return activate(x, self.activation)
-
-    def _convolved(self, x: Tensor) -> Tensor:
-        if self.doubled and self.kernel in DOUBLED_KERNELS:
-            assert self.conv.bias is not None
-            return doubled_conv(x, self.conv.weight, self.conv.bias)
-        if self.doubled:
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
-        x = reflect_pad(x, self.padding, self.kernel)
-        if self.conv.out_channels <= MOST_CHANNELS and self.conv.stride == (1, 1) and self.kernel > 1:
-            assert self.conv.bias is not None
-            return narrow_conv(x, self.conv.weight, self.conv.bias)
-        out: Tensor = self.conv(x)
-        return out
 
 
 class ResidualBlock(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,7 @@ def test_it_equals_the_plain_one_and_so_do_its_gradients(channels: int, kernel: 
     x, weight, bias = tensors = [
         torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes
     ]
-    expected, given = F.conv2d(x, weight, bias), narrow_conv(x, weight, bias)
+    expected, given = F.conv2d(x, weight, bias).tanh(), narrow_conv(x, weight, bias, torch.tanh)
     torch.testing.assert_close(given, expected)
     weights = torch.randn_like(expected)
     wanted = torch.autograd.grad(expected, tensors, weights)
@@ -32,13 +34,13 @@ def test_it_equals_the_plain_one_and_so_do_its_gradients(channels: int, kernel: 
 def test_a_unit_of_few_channels_takes_it(channels: int, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
 
-    def noted(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def noted(x: Tensor, weight: Tensor, bias: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
         called.append(x)
-        return narrow_conv(x, weight, bias)
+        return narrow_conv(x, weight, bias, activation)
 
     monkeypatch.setattr("munitaug.networks.blocks.narrow_conv", noted)
-    unit = ConvUnit(2, channels, 5, padding=2, activation="none")
+    unit = ConvUnit(2, channels, 5, padding=2, activation="tanh")
     x = torch.randn(1, 2, 8, 8)
-    expected = unit.conv(F.pad(x, (2, 2, 2, 2), mode="reflect"))
+    expected = unit.conv(F.pad(x, (2, 2, 2, 2), mode="reflect")).tanh()
     torch.testing.assert_close(unit(x), expected)
     assert bool(called) is narrow
