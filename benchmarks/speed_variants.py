@@ -1,10 +1,12 @@
 """What several styled variants of an image cost, against encoding and decoding for each of them.
 
     python -m benchmarks.speed_variants --size 32 --variants 8
+    python -m benchmarks.speed_variants --size 32 --variants 8 --compile
 
 The generator has the preset's networks with their first weights: time does not depend on what they have learnt. Each
 round translates the same images in three ways, one after the other, so that a busy machine slows them alike: one by one
-(encode and decode for each variant), all variants of a batch at once, and the same in bfloat16. Time is the processor's
+(encode and decode for each variant), all variants of a batch at once, and the same in bfloat16; with --compile the last
+two are compiled, which happens before time is taken. Time is the processor's
 on a CPU, the clock's on a GPU; medians over rounds are compared.
 
 Rows "variants-K-vs-one-by-one" and "variants-K-bf16-vs-one-by-one" with ``ratio`` (above 1 is faster) are appended to
@@ -36,14 +38,20 @@ def main(arguments: list[str] | None = None) -> None:
     options = _options(arguments)
     torch.set_num_threads(options.threads)
     facts = circumstances("benchmarks.speed_variants", options.device, arguments)
-    facts |= {"preset": options.preset, "size_px": options.size, "variants": options.variants}
+    facts |= {
+        "preset": options.preset,
+        "size_px": options.size,
+        "variants": options.variants,
+        "compiled": options.compile,
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     print(f"{facts['device']}, {facts['threads']} threads: {options.variants} variants at {options.size} px")
     with tempfile.TemporaryDirectory() as folder, open(options.out, "a", encoding="utf-8") as file:
         munit = munitaug.METHODS["munit"]
         munitaug.save(munit(munit.config_class.preset(options.preset)), Path(folder) / "checkpoint")
         for batch in options.batches:
-            ways = ways_of(Path(folder) / "checkpoint", options.size, options.variants, batch, options.device)
+            size = (batch, options.variants, options.size)
+            ways = ways_of(Path(folder) / "checkpoint", size, options.device, options.compile)
             times = {name: statistics.median(each) for name, each in seconds(ways, options).items()}
             for name, median in times.items():
                 rate, ratio = batch * options.variants / median, times[ONE_BY_ONE] / median
@@ -54,12 +62,21 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"appended to {options.out}")
 
 
-def ways_of(checkpoint: Path, size: int, variants: int, batch: int, device: str) -> dict[str, Way]:
-    """Gives what is compared: each way makes the same N K x C x H x W images but for rounding."""
+def ways_of(checkpoint: Path, size: tuple[int, int, int], device: str, compile: bool = False) -> dict[str, Way]:
+    """Gives what is compared: each way makes the same N K x C x H x W images but for rounding.
+
+    Args:
+        checkpoint: of the generator.
+        size: source images, variants of each, side of the images in pixels.
+        device: where all run.
+        compile: compile what makes variants at once.
+    """
+    batch, variants, side = size
     plain = munitaug.shared_translator(checkpoint, device=device)
-    half = munitaug.shared_translator(checkpoint, device=device, precision="bfloat16")
+    fast = munitaug.shared_translator(checkpoint, device=device, compile=compile)
+    half = munitaug.shared_translator(checkpoint, device=device, precision="bfloat16", compile=compile)
     generator = torch.Generator().manual_seed(0)
-    images = (torch.rand(batch, plain.channels, size, size, generator=generator) * 2 - 1).to(device)
+    images = (torch.rand(batch, plain.channels, side, side, generator=generator) * 2 - 1).to(device)
     styles = torch.randn(batch, variants, plain.style_dim, generator=generator).to(device)
 
     def one_by_one() -> Tensor:
@@ -69,7 +86,7 @@ def ways_of(checkpoint: Path, size: int, variants: int, batch: int, device: str)
         return lambda: translator.translate(images, styles)
 
     name = f"variants-{variants}"
-    return {ONE_BY_ONE: one_by_one, name: at_once(plain), f"{name}-bf16": at_once(half)}
+    return {ONE_BY_ONE: one_by_one, name: at_once(fast), f"{name}-bf16": at_once(half)}
 
 
 def seconds(ways: dict[str, Way], options: argparse.Namespace) -> dict[str, list[float]]:
@@ -97,6 +114,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--variants", type=int, default=8)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32], help="source images at once")
     parser.add_argument("--repeats", type=int, default=5, help="in each round")
+    parser.add_argument("--compile", action="store_true", help="compile what makes variants at once")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=1, help="of torch")

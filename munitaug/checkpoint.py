@@ -14,10 +14,12 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -190,6 +192,7 @@ def shared_translator(
     direction: str = "a2b",
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
+    compile: bool = False,
 ) -> Translator:
     """Gives a frozen translator of a checkpoint; equal calls in one process share one copy.
 
@@ -199,24 +202,53 @@ def shared_translator(
         device: where its weights live.
         precision: "bfloat16" translates faster on a GPU, and on a CPU that has AVX-512 BF16 or AMX; images then differ
             by a few levels of 255. Batches of other sizes may differ in the last level.
+        compile: compile its networks (torch.compile) at the first batch of each size, which takes half a minute, and
+            translate faster from then on. Every process compiles for itself. On a CPU that needs a C++ compiler.
 
     Raises:
         CheckpointError: see :func:`load_method`.
-        ValueError: unknown direction or precision.
+        ValueError: unknown direction or precision, or no C++ compiler where one is needed.
     """
     split_direction(direction)
+    if compile and torch.device(device).type == "cpu":
+        _check_cpp_compiler()
     if precision not in get_args(Precision):
         raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
     folder = find_checkpoint(path).resolve()
-    return _cached_translator(str(folder), checkpoint_sha256(folder), direction, str(torch.device(device)), precision)
+    way = _Way(direction, str(torch.device(device)), precision, compile)
+    return _cached_translator(str(folder), checkpoint_sha256(folder), way)
+
+
+class _Way(NamedTuple):
+    """How a checkpoint's translator is used."""
+
+    direction: str
+    device: str
+    precision: Precision
+    compiled: bool
 
 
 @lru_cache(maxsize=8)
-def _cached_translator(folder: str, digest: str, direction: str, device: str, precision: Precision) -> Translator:
+def _cached_translator(folder: str, digest: str, way: _Way) -> Translator:
     del digest  # part of the cache's key: a checkpoint that was replaced is read anew
-    translator = frozen_translator(load_method(folder), direction).to(device)
-    translator.precision = precision
+    translator = frozen_translator(load_method(folder), way.direction).to(way.device)
+    translator.precision, translator.compiled = way.precision, way.compiled
     return translator
+
+
+def _check_cpp_compiler() -> None:
+    """Refuses where torch.compile has no C++ compiler; looks where torch looks.
+
+    Raises:
+        ValueError: there is none.
+    """
+    usual = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
+    name = os.environ.get("CXX", usual)
+    if shutil.which(name) is None:
+        raise ValueError(
+            f"compiling for a CPU needs a C++ compiler, but there is no {name!r}; install one, name another in the "
+            "environment variable CXX, or translate without compiling"
+        )
 
 
 def frozen_translator(method: Method, direction: str) -> Translator:

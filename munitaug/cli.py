@@ -231,6 +231,7 @@ def _add_generate(parser: ArgumentParser) -> None:
     add("--batch-size", type=int, default=64, help="source images translated at once")
     add("--compression", type=str, default="lzf", help="lzf, gzip or none")
     add("--precision", type=str, default="float32", help="of translating: float32 or bfloat16")
+    add("--compile", action="store_true", help="compile the generator first (half a minute); pays for large sets")
     add("--shards", type=int, default=0, help="write so many files, --out as their index; torchrun shares them out")
     add("--overwrite", action="store_true", help="replace an existing file")
     _add_data(parser)
@@ -255,6 +256,7 @@ def _generate(options: Namespace) -> None:
         overwrite=options.overwrite,
         shards=options.shards,
         precision=options.precision,
+        compile=options.compile,
     )
     if path.exists():
         print(f"augmented data set: {path}")

@@ -6,8 +6,9 @@ Floor 2: imports types, images.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
-from typing import ClassVar, Literal, Protocol, cast
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ anew, page by page: at 256 px a batch of 4 x 4 then takes twice the time of its 
 
 
 Precision = Literal["float32", "bfloat16"]
+Encode = Callable[[Tensor], Content]
+Decode = Callable[[Content, Tensor], Tensor]
 
 
 class Translator(nn.Module, ABC):
@@ -45,6 +48,9 @@ class Translator(nn.Module, ABC):
     """Whether encode_style gives codes of images; where not, it refuses."""
     precision: Precision = "float32"
     """Of convolutions and products in ``translate``; weights, norms and results stay float32."""
+    compiled: bool = False
+    """Whether ``translate`` uses compiled networks; for frozen weights, and where no gradient is asked for."""
+    _compiled_halves: tuple[Encode, Decode] | None = None
 
     def __init__(self, channels: int, size_multiple: int, style_dim: int, style_bank: Tensor | None = None) -> None:
         super().__init__()
@@ -101,19 +107,44 @@ class Translator(nn.Module, ABC):
         if x.device.type == "cpu" and not torch.is_grad_enabled():  # a graph keeps all the memory anyway
             at_once = max(1, PIXELS_AT_ONCE // (padded.shape[-2] * padded.shape[-1]))
         rows = max(1, at_once // variants)
+        if self._compiles():
+            rows = min(rows, 1 << (count - 1).bit_length())
+            missing = -count % rows
+            padded, style = (torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) for part in (padded, style))
         pieces = zip(padded.split(rows), style.split(rows), strict=True)
         lower = torch.autocast(x.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
-        with lower:  # or as the caller has it
+        with lower, self._constant_weights():  # lower precision, or as the caller has it
             made = [self._translate_piece(*piece, at_once) for piece in pieces]
-        return crop_padding(torch.cat(made), padding)
+        return crop_padding(torch.cat(made)[:count], padding)
 
     def _translate_piece(self, x: Tensor, style: Tensor, at_once: int) -> Tensor:
         """Gives N x K x C x H x W; of one image no more than ``at_once`` variants are decoded at a time."""
-        content = self.encode_content(x)
-        made = [
-            self.decode_variants(content, codes).unflatten(0, codes.shape[:2]) for codes in style.split(at_once, dim=1)
-        ]
+        encode, decode = self._compile() if self._compiles() else (self.encode_content, self.decode_variants)
+        content = encode(x)
+        made = [decode(content, codes).unflatten(0, codes.shape[:2]) for codes in style.split(at_once, dim=1)]
         return torch.cat(made, dim=1)
+
+    def _compiles(self) -> bool:
+        return self.compiled and not torch.is_grad_enabled()
+
+    def _constant_weights(self) -> AbstractContextManager[object]:
+        """Gives the context in which compiled code has the weights as constants, in the layout that it wants."""
+        if not self._compiles():
+            return nullcontext()
+        from torch._inductor import config  # takes more than a second
+
+        constant: AbstractContextManager[object] = config.patch(freezing=True)
+        return constant
+
+    def _compile(self) -> tuple[Encode, Decode]:
+        """Gives what encodes and what decodes, compiled at their first call for every size."""
+        if self._compiled_halves is None:
+            encode, decode = self.encode_content, self.decode_variants
+            self._compiled_halves = torch.compile(encode, dynamic=False), torch.compile(decode, dynamic=False)
+        return self._compiled_halves
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_compiled_halves": None}  # made anew where it goes
 
     def _check(self, x: Tensor, style: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.channels:

@@ -17,7 +17,7 @@ from tests.tiny import TINY
 
 def test_all_ways_make_the_same_images(tmp_path: Path) -> None:
     munitaug.save(Munit(TINY, seed=3), tmp_path / "checkpoint")
-    ways = ways_of(tmp_path / "checkpoint", 16, 4, 2, "cpu")
+    ways = ways_of(tmp_path / "checkpoint", (2, 4, 16), "cpu")
     with torch.inference_mode():
         images = {name: way() for name, way in ways.items()}
     assert images[ONE_BY_ONE].shape == (2, 4, 3, 16, 16)
@@ -35,5 +35,5 @@ def test_ratios_are_of_medians(
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     told = [(row["name"], row["ratio"], row["images_per_second"]) for row in rows]
     assert told == [("variants-8-vs-one-by-one", 2.0, 32.0), ("variants-8-bf16-vs-one-by-one", 4.0, 64.0)]
-    assert {"device", "commit", "date", "command", "size_px", "batch_size"} <= rows[0].keys()
+    assert {"device", "commit", "date", "command", "size_px", "batch_size", "compiled"} <= rows[0].keys()
     assert "4.00x" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -432,3 +433,20 @@ def test_a_translator_may_work_in_bfloat16(saved: Path) -> None:
         assert torch.equal(exact.translate(x, style), given)
     with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'half'"):
         shared_translator(saved, precision="half")  # type: ignore[arg-type]
+
+
+def test_a_translator_may_be_compiled(saved: Path) -> None:
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("needs a C++ compiler")
+    plain, compiled = shared_translator(saved), shared_translator(saved, compile=True)
+    assert compiled is not plain
+    assert compiled is shared_translator(saved, compile=True)
+    x, style = torch.rand(3, plain.channels, 16, 16) * 2.0 - 1.0, torch.randn(3, 2, plain.style_dim)
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled.translate(x, style), plain.translate(x, style), atol=1e-4, rtol=0.0)
+
+
+def test_compiling_without_a_compiler_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match=r"needs a C\+\+ compiler, but there is no 'no-such-compiler'; install one"):
+        shared_translator(saved, compile=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -145,3 +149,60 @@ def test_with_a_gradient_a_batch_stays_whole(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(translator, "decode", noted)
     translator.translate(torch.rand(2, 3, 16, 16), torch.randn(2, 2, TINY.style_dim))
     assert sizes == [4]
+
+
+@pytest.fixture
+def compiled_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Stands in for the compiler; gives the sizes of what compiled code was called with."""
+    calls: list[tuple[int, ...]] = []
+
+    def compile_(way: Callable[..., object], **_: object) -> Callable[..., object]:
+        def noted(*arguments: Tensor | tuple[Tensor, ...]) -> object:
+            calls.extend(tuple(part.shape) for part in arguments if isinstance(part, Tensor))
+            return way(*arguments)
+
+        return noted
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("count", "variants", "sizes"),
+    [
+        (1, 2, {(1, 2, 16, 16), (1, 2, 3)}),
+        (5, 2, {(8, 2, 16, 16), (8, 2, 3)}),
+        (70, 2, {(64, 2, 16, 16), (64, 2, 3)}),
+        (3, 200, {(1, 2, 16, 16), (1, 128, 3), (1, 72, 3)}),
+    ],
+)
+def test_compiled_batches_are_filled_up_to_few_sizes(
+    count: int, variants: int, sizes: set[tuple[int, ...]], compiled_calls: list[tuple[int, ...]]
+) -> None:
+    plain, compiled = StyleAddingTranslator(), StyleAddingTranslator()
+    compiled.compiled = True
+    x, style = torch.randn(count, 2, 16, 16), torch.randn(count, variants, 3)
+    with torch.no_grad():
+        assert torch.equal(compiled.translate(x, style), plain.translate(x, style))
+    assert set(compiled_calls) == sizes
+
+
+def test_where_gradients_are_asked_for_nothing_is_compiled(compiled_calls: list[tuple[int, ...]]) -> None:
+    translator = StyleAddingTranslator()
+    translator.compiled = True
+    translator.translate(torch.randn(3, 2, 16, 16), torch.randn(3, 2, 3))
+    assert compiled_calls == []
+
+
+def test_compiled_code_stays_behind_when_a_translator_is_copied_or_pickled(
+    compiled_calls: list[tuple[int, ...]],
+) -> None:
+    translator = Munit(TINY, seed=3).core.translator("a", "b").eval().requires_grad_(False)
+    translator.compiled = True
+    x, style = torch.rand(1, 3, 16, 16), torch.randn(1, 2, TINY.style_dim)
+    with torch.no_grad():
+        images = translator.translate(x, style)
+        before = len(compiled_calls)
+        for twin in (copy.deepcopy(translator), pickle.loads(pickle.dumps(translator))):
+            assert torch.equal(twin.translate(x, style), images)
+    assert len(compiled_calls) == 3 * before

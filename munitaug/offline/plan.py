@@ -168,6 +168,7 @@ def make_plan(
         "keep_original": keep_original,
         "device": translator_device(translator).type,
         "precision": translator.precision,
+        "compiled": translator.compiled,
         "weights_sha256": weights_sha256(translator),
         "styles_sha256": styles_sha256(styles, translator.style_dim),
         "source_sha256": source_sha256(domain),

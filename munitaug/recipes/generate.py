@@ -42,6 +42,7 @@ def generate(
     progress: bool = True,
     shards: int = 0,
     precision: Precision = "float32",
+    compile: bool = False,
 ) -> Path:
     """Writes K styled variants of every image of a domain to HDF5 and gives the path of the file.
 
@@ -70,6 +71,8 @@ def generate(
         shards: write that many files ``aug-00007-of-00064.h5``, and ``out`` as their index; 0 writes one file.
         precision: "bfloat16" is faster on a GPU, and on a CPU that has AVX-512 BF16 or AMX; pixels then differ by a few
             levels of 255.
+        compile: compile the generator first, which takes about half a minute and pays for large sets; see
+            :func:`munitaug.shared_translator`.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
@@ -80,7 +83,8 @@ def generate(
         ValueError: settings or images that do not suit.
     """
     stripe = stripe_of_environment() if shards else Stripe()
-    translator = shared_translator(checkpoint, direction, _device_of_rank(resolve_device(device)), precision)
+    own_device = _device_of_rank(resolve_device(device))
+    translator = shared_translator(checkpoint, direction, own_device, precision, compile)
     domain = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
     styles = style_source(style, translator.style_dim, translator.style_bank.cpu(), truncation)
     index = read_index(find_checkpoint(checkpoint))

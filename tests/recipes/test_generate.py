@@ -129,3 +129,18 @@ def test_half_precision_is_nearly_the_same_and_is_told(tiny_run: Path, tmp_path:
     config = half.provenance["config"]
     assert isinstance(config, dict)
     assert config["precision"] == "bfloat16"
+
+
+def test_compiled_generation_writes_the_same_and_is_told(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda way, **_: way)
+    monkeypatch.setenv("CXX", sys.executable)  # some program that is there
+    plain, compiled = (
+        AugmentedDataset(run(tiny_run, tmp_path / f"{choice}.h5", compile=choice)) for choice in (False, True)
+    )
+    for row in range(len(plain)):
+        assert torch.equal(compiled[row][0], plain[row][0])
+    config = compiled.provenance["config"]
+    assert isinstance(config, dict)
+    assert config["compiled"] is True
