@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from benchmarks.commands import commands_for
 from benchmarks.findings import (
     OURS,
     QUESTIONS,
@@ -20,7 +21,6 @@ from benchmarks.findings import (
     Published,
     headline,
 )
-from benchmarks.rows import Result
 from benchmarks.statistics import Difference, Selection, Summary
 
 CORE_CONDITIONS = (
@@ -294,14 +294,10 @@ def _selection_cells(selection: Selection) -> list[str]:
 
 
 def _commands(findings: Findings) -> str:
-    """Gives each different command once, with the seeds, commits, devices and dates of its rows."""
-    by_command: dict[str, list[Result]] = {}
-    for pair in findings.pairs:
-        for line in pair.lines:
-            for result in line.results.values():
-                by_command.setdefault(result.circumstances.command, []).append(result)
+    """Gives the commands that make the rows, with the seeds, commits, devices and dates of these."""
+    rows = [row for pair in findings.pairs for line in pair.lines for row in line.results.values()]
     texts = []
-    for command, results in by_command.items():
+    for command, results in commands_for(rows).items():
         told = [result.circumstances for result in results]
         seeds = len({result.seed for result in results})
         facts = [f"{seeds} seed{'s' if seeds > 1 else ''}", "commit " + _joined(one.commit for one in told)]

@@ -1,0 +1,54 @@
+"""The commands that make a table's rows again, as few as will do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.rows import Result
+
+CHOICES = ("--pair", "--conditions", "--peers", "--seeds", "--processes")
+"""Options that say which rows a command makes, and how many at a time; none changes a row."""
+
+
+def commands_for(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Gives each command with the results that it makes; every result stands under one of them.
+
+    A table is filled by many runs: a pair now, two more seeds later. Commands that differ in such choices alone become
+    one for each pair and number of seeds. One that does not name a pair and a number of seeds stays as it was recorded.
+    """
+    seeds: dict[tuple[str, str, str], int] = {}
+    for result in results:
+        rest, which = _parts(result)
+        place = (rest, result.setting.pair, result.condition)
+        if which:
+            seeds[place] = max(seeds.get(place, 0), result.seed + 1)
+    together: dict[tuple[str, str, str, int], list[Result]] = {}
+    for result in results:
+        rest, which = _parts(result)
+        count = seeds.get((rest, result.setting.pair, result.condition), 0)
+        key = (rest, result.setting.pair, which, count) if which else (rest, "", "", 0)
+        together.setdefault(key, []).append(result)
+    commands: dict[str, list[Result]] = {}
+    for (rest, pair, which, count), made in together.items():
+        choice = f" --pair {pair} {which} {' '.join(_names(made))} --seeds {count}" if which else ""
+        commands.setdefault(rest + choice, []).extend(made)
+    return commands
+
+
+def _parts(result: Result) -> tuple[str, str]:
+    """Gives a result's command without its choices, and the option that names conditions; or all of it and nothing."""
+    command = result.circumstances.command
+    kept: list[str] = []
+    dropped: list[str] = []
+    dropping = False
+    for word in command.split():
+        if word.startswith("--"):
+            dropping = word in CHOICES
+        (dropped if dropping else kept).append(word)
+    if not {"--pair", "--seeds"} <= set(dropped):
+        return command, ""
+    return " ".join(kept), "--peers" if "benchmarks.peers" in kept else "--conditions"
+
+
+def _names(results: Iterable[Result]) -> list[str]:
+    return list(dict.fromkeys(result.condition for result in results))

@@ -1,0 +1,49 @@
+"""Commands that differ in what they chose become one; what else differs keeps them apart."""
+
+from __future__ import annotations
+
+from benchmarks.commands import commands_for
+from benchmarks.rows import Result, parse_result
+from tests.test_benchmarks_report import row
+
+
+def result(condition: str, seed: int, command: str, pair: str = "mnist:usps") -> Result:
+    return parse_result(row(condition, seed, 150, pair=pair, more={"command": command}))
+
+
+def test_later_seeds_and_conditions_join_the_pair() -> None:
+    base = "python -m benchmarks.digits"
+    first = (
+        f"{base} --precision bfloat16 --processes 2 --pair mnist:usps usps:mnist --conditions classic adapt --seeds 2"
+    )
+    later = f"{base} --pair mnist:usps --conditions classic adapt --seeds 3 --precision bfloat16"
+    results = [
+        result("classic", 0, first),
+        result("classic", 2, later),
+        result("adapt", 2, later),
+        result("dann", 0, f"{base} --precision bfloat16 --pair mnist:usps --conditions dann --seeds 1"),
+        result("classic", 0, first, pair="usps:mnist"),
+        result("classic", 1, f"{base} --pair mnist:usps --conditions classic --seeds 2"),
+    ]
+    told = commands_for(results)
+    assert list(told) == [
+        f"{base} --precision bfloat16 --pair mnist:usps --conditions classic adapt --seeds 3",
+        f"{base} --precision bfloat16 --pair mnist:usps --conditions dann --seeds 1",
+        f"{base} --precision bfloat16 --pair usps:mnist --conditions classic --seeds 1",
+        f"{base} --pair mnist:usps --conditions classic --seeds 2",
+    ]
+    assert [len(made) for made in told.values()] == [3, 1, 1, 1]
+
+
+def test_peers_have_an_option_of_their_own() -> None:
+    command = "python -m benchmarks.peers --pair mnist:usps --seeds 2"
+    told = commands_for([result("pytorch-adapt-dann", 1, command), result("skada-dann", 0, command)])
+    assert list(told) == [
+        "python -m benchmarks.peers --pair mnist:usps --peers pytorch-adapt-dann --seeds 2",
+        "python -m benchmarks.peers --pair mnist:usps --peers skada-dann --seeds 1",
+    ]
+
+
+def test_a_command_that_names_no_pair_or_seeds_stays() -> None:
+    commands = ["", "python -m other --pair mnist:usps", "python -m other --seeds 2"]
+    assert list(commands_for([result("classic", seed, text) for seed, text in enumerate(commands)])) == commands
