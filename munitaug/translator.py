@@ -103,12 +103,12 @@ class Translator(nn.Module, ABC):
         if count == 0 or variants == 0:
             return x.new_zeros((count, variants, *x.shape[1:]))
         padded, padding = pad_to_multiple(x, self.size_multiple)
-        at_once = count * variants
+        filled = 1 << (count - 1).bit_length() if self._compiles() else count  # few sizes, for each is compiled
+        at_once = filled * variants
         if x.device.type == "cpu" and not torch.is_grad_enabled():  # a graph keeps all the memory anyway
             at_once = max(1, PIXELS_AT_ONCE // (padded.shape[-2] * padded.shape[-1]))
-        rows = max(1, at_once // variants)
+        rows = min(filled, max(1, at_once // variants))
         if self._compiles():
-            rows = min(rows, 1 << (count - 1).bit_length())
             missing = -count % rows
             padded, style = (torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) for part in (padded, style))
         pieces = zip(padded.split(rows), style.split(rows), strict=True)
