@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.rows import Result
 
+OPTIONS = {"benchmarks.digits": "--conditions", "benchmarks.peers": "--peers"}
+"""Programs whose commands are understood, with the option that names conditions."""
+
 CHOICES = ("--pair", "--conditions", "--peers", "--seeds", "--processes")
 """Options that say which rows a command makes, and how many at a time; none changes a row."""
 
@@ -14,7 +17,8 @@ def commands_for(results: Sequence[Result]) -> dict[str, list[Result]]:
     """Gives each command with the results that it makes; every result stands under one of them.
 
     A table is filled by many runs: a pair now, two more seeds later. Commands that differ in such choices alone become
-    one for each pair and number of seeds. One that does not name a pair and a number of seeds stays as it was recorded.
+    one for each pair and number of seeds. One of another program, or without a pair or a number of seeds, stays as it
+    was recorded.
     """
     seeds: dict[tuple[str, str, str], int] = {}
     for result in results:
@@ -45,9 +49,10 @@ def _parts(result: Result) -> tuple[str, str]:
         if word.startswith("--"):
             dropping = word in CHOICES
         (dropped if dropping else kept).append(word)
-    if not {"--pair", "--seeds"} <= set(dropped):
+    which = [option for program, option in OPTIONS.items() if program in kept]
+    if not which or not {"--pair", "--seeds"} <= set(dropped):
         return command, ""
-    return " ".join(kept), "--peers" if "benchmarks.peers" in kept else "--conditions"
+    return " ".join(kept), which[0]
 
 
 def _names(results: Iterable[Result]) -> list[str]:

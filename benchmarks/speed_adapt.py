@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace, folder: Path) -> list[Kept]:
-    """Gives the classifiers that a run kept, in their order; the last is its result."""
+    """Gives the classifiers that a run kept, as they came; the last is its result."""
     data = munitaug.DataOptions(channels=1, size=options.size, data_root=options.data_root)
     began = time.time()
     munitaug.adapt(
@@ -83,7 +83,8 @@ def run(options: argparse.Namespace, folder: Path) -> list[Kept]:
         fit=munitaug.FitSettings(precision=options.precision),
         data=data,
     )
-    files = [*sorted((folder / "classifiers").iterdir()), folder / "classifier.safetensors"]
+    files = [*(folder / "classifiers").iterdir(), folder / "classifier.safetensors"]
+    files.sort(key=lambda file: file.stat().st_mtime)
     scorer = Scorer(data.open(f"{options.target}:test"))
     return [
         Kept(file.stat().st_mtime - began, round(scorer.accuracy_percent(munitaug.load_classifier(file)), 3))

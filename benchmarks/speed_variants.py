@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +32,14 @@ from benchmarks.circumstances import circumstances
 
 Way = Callable[[], Tensor]
 ONE_BY_ONE = "one by one"
+
+
+class Work(NamedTuple):
+    """So many source images, so many variants of each, of so many pixels a side."""
+
+    batch: int
+    variants: int
+    side: int
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -50,8 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
         munit = munitaug.METHODS["munit"]
         munitaug.save(munit(munit.config_class.preset(options.preset)), Path(folder) / "checkpoint")
         for batch in options.batches:
-            size = (batch, options.variants, options.size)
-            ways = ways_of(Path(folder) / "checkpoint", size, options.device, options.compile)
+            work = Work(batch, options.variants, options.size)
+            ways = ways_of(Path(folder) / "checkpoint", work, options.device, options.compile)
             times = {name: statistics.median(each) for name, each in seconds(ways, options).items()}
             for name, median in times.items():
                 rate, ratio = batch * options.variants / median, times[ONE_BY_ONE] / median
@@ -62,16 +71,16 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"appended to {options.out}")
 
 
-def ways_of(checkpoint: Path, size: tuple[int, int, int], device: str, compile: bool = False) -> dict[str, Way]:
+def ways_of(checkpoint: Path, work: Work, device: str, compile: bool = False) -> dict[str, Way]:
     """Gives what is compared: each way makes the same N K x C x H x W images but for rounding.
 
     Args:
         checkpoint: of the generator.
-        size: source images, variants of each, side of the images in pixels.
+        work: how much each way translates.
         device: where all run.
         compile: compile what makes variants at once.
     """
-    batch, variants, side = size
+    batch, variants, side = work
     plain = munitaug.shared_translator(checkpoint, device=device)
     fast = munitaug.shared_translator(checkpoint, device=device, compile=compile)
     half = munitaug.shared_translator(checkpoint, device=device, precision="bfloat16", compile=compile)

@@ -203,7 +203,8 @@ def shared_translator(
         precision: "bfloat16" translates faster on a GPU, and on a CPU that has AVX-512 BF16 or AMX; images then differ
             by a few levels of 255. Batches of other sizes may differ in the last level.
         compile: compile its networks (torch.compile) at the first batch of each size, which takes half a minute, and
-            translate faster from then on. Every process compiles for itself. On a CPU that needs a C++ compiler.
+            translate faster from then on; up to 64 sizes in a process. Every process compiles for itself, but one
+            forked from a process that has compiled does not. On a CPU that needs a C++ compiler.
 
     Raises:
         CheckpointError: see :func:`load_method`.

@@ -5,9 +5,10 @@ Floor 2: imports types, images.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
@@ -26,6 +27,9 @@ PIXELS_AT_ONCE = 2**15
 """Pixels of output decoded at once on a CPU. Beyond a few MB per layer the memory of each is fetched from the system
 anew, page by page: at 256 px a batch of 4 x 4 then takes twice the time of its images one by one."""
 
+
+MOST_COMPILED_SIZES = 64
+"""Of all translators of a process together; beyond, torch runs them uncompiled and logs a warning."""
 
 Precision = Literal["float32", "bfloat16"]
 Encode = Callable[[Tensor], Content]
@@ -51,6 +55,7 @@ class Translator(nn.Module, ABC):
     compiled: bool = False
     """Whether ``translate`` uses compiled networks; for frozen weights, and where no gradient is asked for."""
     _compiled_halves: tuple[Encode, Decode] | None = None
+    _compiled_in: int | None = None
 
     def __init__(self, channels: int, size_multiple: int, style_dim: int, style_bank: Tensor | None = None) -> None:
         super().__init__()
@@ -103,17 +108,18 @@ class Translator(nn.Module, ABC):
         if count == 0 or variants == 0:
             return x.new_zeros((count, variants, *x.shape[1:]))
         padded, padding = pad_to_multiple(x, self.size_multiple)
-        filled = 1 << (count - 1).bit_length() if self._compiles() else count  # few sizes, for each is compiled
+        filled = power_of_two(count) if self._compiles() else count
         at_once = filled * variants
         if x.device.type == "cpu" and not torch.is_grad_enabled():  # a graph keeps all the memory anyway
             at_once = max(1, PIXELS_AT_ONCE // (padded.shape[-2] * padded.shape[-1]))
         rows = min(filled, max(1, at_once // variants))
-        if self._compiles():
-            missing = -count % rows
-            padded, style = (torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) for part in (padded, style))
-        pieces = zip(padded.split(rows), style.split(rows), strict=True)
+        pieces = list(zip(padded.split(rows), style.split(rows), strict=True))
+        if self._compiles():  # few sizes, for each is compiled
+            last = len(pieces[-1][0])
+            missing = min(rows, power_of_two(last)) - last
+            pieces[-1] = (_with_last_repeated(pieces[-1][0], missing), _with_last_repeated(pieces[-1][1], missing))
         lower = torch.autocast(x.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
-        with lower, self._constant_weights():  # lower precision, or as the caller has it
+        with lower, self._compiling():  # lower precision, or as the caller has it
             made = [self._translate_piece(*piece, at_once) for piece in pieces]
         return crop_padding(torch.cat(made)[:count], padding)
 
@@ -125,26 +131,32 @@ class Translator(nn.Module, ABC):
         return torch.cat(made, dim=1)
 
     def _compiles(self) -> bool:
-        return self.compiled and not torch.is_grad_enabled()
+        """Tells whether compiled code runs; in processes forked from the one that compiled it may hang."""
+        own = self._compiled_in in (None, os.getpid())
+        return self.compiled and own and not torch.is_grad_enabled()
 
-    def _constant_weights(self) -> AbstractContextManager[object]:
-        """Gives the context in which compiled code has the weights as constants, in the layout that it wants."""
+    @contextmanager
+    def _compiling(self) -> Iterator[None]:
+        """Has weights as constants, in the layout that convolutions want, and more sizes than torch's usual 8."""
         if not self._compiles():
-            return nullcontext()
-        from torch._inductor import config  # takes more than a second
+            yield
+            return
+        from torch._dynamo import config as versions  # importing them takes more than a second
+        from torch._inductor import config as code
 
-        constant: AbstractContextManager[object] = config.patch(freezing=True)
-        return constant
+        with code.patch(freezing=True), versions.patch(recompile_limit=MOST_COMPILED_SIZES):
+            yield
 
     def _compile(self) -> tuple[Encode, Decode]:
         """Gives what encodes and what decodes, compiled at their first call for every size."""
         if self._compiled_halves is None:
             encode, decode = self.encode_content, self.decode_variants
             self._compiled_halves = torch.compile(encode, dynamic=False), torch.compile(decode, dynamic=False)
+            self._compiled_in = os.getpid()
         return self._compiled_halves
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_compiled_halves": None}  # made anew where it goes
+        return self.__dict__ | {"_compiled_halves": None, "_compiled_in": None}  # made anew where it goes
 
     def _check(self, x: Tensor, style: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.channels:
@@ -206,6 +218,15 @@ class OneToOneTranslator(Translator):
 
     def _halves(self) -> ContentNetwork:
         return cast(ContentNetwork, self.generator)
+
+
+def power_of_two(count: int) -> int:
+    """Gives the smallest power of two that is at least ``count``, from 1 up."""
+    return 1 << (count - 1).bit_length()
+
+
+def _with_last_repeated(x: Tensor, times: int) -> Tensor:
+    return torch.cat([x, x[-1:].expand(times, *x.shape[1:])])
 
 
 def repeat_content(content: Content, variants: int) -> Content:

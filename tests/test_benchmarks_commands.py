@@ -44,6 +44,8 @@ def test_peers_have_an_option_of_their_own() -> None:
     ]
 
 
-def test_a_command_that_names_no_pair_or_seeds_stays() -> None:
-    commands = ["", "python -m other --pair mnist:usps", "python -m other --seeds 2"]
+def test_other_commands_stay() -> None:
+    base = "python -m benchmarks.digits"
+    other = "python -m benchmarks.methods --pair mnist:usps --seeds 2"
+    commands = ["", f"{base} --pair mnist:usps", f"{base} --seeds 2", other]
     assert list(commands_for([result("classic", seed, text) for seed, text in enumerate(commands)])) == commands

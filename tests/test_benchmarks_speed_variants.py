@@ -10,14 +10,14 @@ import torch
 
 import munitaug
 from benchmarks import speed_variants
-from benchmarks.speed_variants import ONE_BY_ONE, main, ways_of
+from benchmarks.speed_variants import ONE_BY_ONE, Work, main, ways_of
 from munitaug.methods import Munit
 from tests.tiny import TINY
 
 
 def test_all_ways_make_the_same_images(tmp_path: Path) -> None:
     munitaug.save(Munit(TINY, seed=3), tmp_path / "checkpoint")
-    ways = ways_of(tmp_path / "checkpoint", (2, 4, 16), "cpu")
+    ways = ways_of(tmp_path / "checkpoint", Work(batch=2, variants=4, side=16), "cpu")
     with torch.inference_mode():
         images = {name: way() for name, way in ways.items()}
     assert images[ONE_BY_ONE].shape == (2, 4, 3, 16, 16)

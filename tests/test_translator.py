@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
+import torch._inductor.config
 from torch import Tensor, nn
 
 from munitaug.methods import Munit
@@ -158,6 +161,7 @@ def compiled_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
     def compile_(way: Callable[..., object], **_: object) -> Callable[..., object]:
         def noted(*arguments: Tensor | tuple[Tensor, ...]) -> object:
+            assert torch._inductor.config.freezing
             calls.extend(tuple(part.shape) for part in arguments if isinstance(part, Tensor))
             return way(*arguments)
 
@@ -172,7 +176,7 @@ def compiled_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     [
         (1, 2, {(1, 2, 16, 16), (1, 2, 3)}),
         (5, 2, {(8, 2, 16, 16), (8, 2, 3)}),
-        (70, 2, {(64, 2, 16, 16), (64, 2, 3)}),
+        (70, 2, {(64, 2, 16, 16), (64, 2, 3), (8, 2, 16, 16), (8, 2, 3)}),
         (3, 200, {(1, 2, 16, 16), (1, 128, 3), (1, 72, 3)}),
     ],
 )
@@ -185,6 +189,7 @@ def test_compiled_batches_are_filled_up_to_few_sizes(
     with torch.no_grad():
         assert torch.equal(compiled.translate(x, style), plain.translate(x, style))
     assert set(compiled_calls) == sizes
+    assert not torch._inductor.config.freezing
 
 
 def test_compiled_batches_are_filled_up_on_other_devices_too(compiled_calls: list[tuple[int, ...]]) -> None:
@@ -203,6 +208,20 @@ def test_where_gradients_are_asked_for_nothing_is_compiled(compiled_calls: list[
     assert compiled_calls == []
 
 
+def test_forked_processes_leave_compiled_code_alone(
+    compiled_calls: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    translator = StyleAddingTranslator()
+    translator.compiled = True
+    x, style = torch.randn(3, 2, 16, 16), torch.randn(3, 2, 3)
+    with torch.no_grad():
+        images = translator.translate(x, style)
+        compiled_calls.clear()
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        assert torch.equal(translator.translate(x, style), images)
+    assert compiled_calls == []
+
+
 def test_compiled_code_stays_behind_when_a_translator_is_copied_or_pickled(
     compiled_calls: list[tuple[int, ...]],
 ) -> None:
@@ -215,3 +234,20 @@ def test_compiled_code_stays_behind_when_a_translator_is_copied_or_pickled(
         for twin in (copy.deepcopy(translator), pickle.loads(pickle.dumps(translator))):
             assert torch.equal(twin.translate(x, style), images)
     assert len(compiled_calls) == 3 * before
+
+
+def test_more_sizes_are_compiled_than_torch_allows_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its limit is 8 for each function, all objects together."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    with torch.no_grad():
+        for side in range(16, 56, 4):
+            translator = Munit(TINY, seed=3).core.translator("a", "b").eval().requires_grad_(False)
+            translator.compiled = True
+            translator.translate(torch.zeros(1, 3, side, side), torch.zeros(1, 2, TINY.style_dim))
+    assert len(graphs) == 2 * 10

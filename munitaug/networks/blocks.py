@@ -83,7 +83,7 @@ class ConvUnit(nn.Module):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
         x = reflect_pad(x, self.padding, self.kernel)
         narrow = self.conv.out_channels <= MOST_CHANNELS and self.conv.stride == (1, 1) and self.kernel > 1
-        if narrow and self.norm == "none":
+        if narrow and self.norm == "none":  # with a norm the activation would come too early
             return narrow_conv(x, self.conv.weight, self.conv.bias, lambda out: activate(out, self.activation))
         return self._finished(self.conv(x))
 

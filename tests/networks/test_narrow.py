@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from munitaug.networks.blocks import ConvUnit
+from munitaug.networks.blocks import ConvUnit, Norm
 from munitaug.networks.narrow import narrow_conv
 
 
@@ -30,8 +30,12 @@ def test_it_equals_the_plain_one_and_so_do_its_gradients(channels: int, kernel: 
         torch.testing.assert_close(gradient, right)
 
 
-@pytest.mark.parametrize(("channels", "narrow"), [(3, True), (5, False)])
-def test_a_unit_of_few_channels_takes_it(channels: int, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("channels", "norm", "narrow"), [(3, "none", True), (5, "none", False), (3, "instance", False)]
+)
+def test_a_unit_of_few_channels_takes_it(
+    channels: int, norm: Norm, narrow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     called = []
 
     def noted(x: Tensor, weight: Tensor, bias: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
@@ -39,8 +43,9 @@ def test_a_unit_of_few_channels_takes_it(channels: int, narrow: bool, monkeypatc
         return narrow_conv(x, weight, bias, activation)
 
     monkeypatch.setattr("munitaug.networks.blocks.narrow_conv", noted)
-    unit = ConvUnit(2, channels, 5, padding=2, activation="tanh")
+    unit = ConvUnit(2, channels, 5, padding=2, norm=norm, activation="tanh")
     x = torch.randn(1, 2, 8, 8)
-    expected = unit.conv(F.pad(x, (2, 2, 2, 2), mode="reflect")).tanh()
-    torch.testing.assert_close(unit(x), expected)
+    expected = unit.conv(F.pad(x, (2, 2, 2, 2), mode="reflect"))
+    expected = F.instance_norm(expected) if norm == "instance" else expected
+    torch.testing.assert_close(unit(x), expected.tanh())
     assert bool(called) is narrow
