@@ -68,7 +68,11 @@ class Group:
 GROUPS = (
     Group("plain", "No adaptation", ("source", "classic")),
     Group("looks", "Looks changed without learning", ("fda", "histogram", "pixel", "pda", "hist")),
-    Group("features", "Features aligned", ("adabn", "sa", "dann", "coral", "deepcoral", "mcc", "skada", "pytorch")),
+    Group(
+        "features",
+        "Features aligned",
+        ("adabn", "subspace", "sa", "dann", "coral", "deepcoral", "mcc", "skada", "pytorch"),
+    ),
     Group(
         "translation",
         "Translation alone",

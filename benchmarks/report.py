@@ -36,7 +36,7 @@ from benchmarks.findings import (
     slug,
     summed_confusion,
 )
-from benchmarks.rows import Setting, main_settings, read_results
+from benchmarks.rows import PATTERNS, Setting, main_settings, read_results
 from benchmarks.statistics import RESAMPLES
 from benchmarks.tables import (
     CORE_CONDITIONS,
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the rows and writes what was asked for."""
     options = _options(arguments)
     try:
-        results, left_out = read_results(options.results, options.pattern)
+        results, left_out = read_results(options.results, options.patterns)
         if not options.all_settings:
             results, other_settings = main_settings(results)
             left_out += other_settings
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="folder of rows and sheets")
-    parser.add_argument("--pattern", default="digits-*.jsonl", help="names of the files with rows")
+    parser.add_argument("--patterns", nargs="+", default=list(PATTERNS), help="names of the files with rows")
     parser.add_argument(
         "--all-settings", action="store_true", help="not only the setting with the most runs of each pair and protocol"
     )

@@ -11,11 +11,14 @@ import binascii
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+PATTERNS = ("digits-*.jsonl", "peers-*.jsonl")
+"""Names of the files of one table: of benchmarks.digits, and of benchmarks.peers."""
 
 ROUNDING_PERCENT = 0.01
 """How far an accuracy, which is stored rounded, may be from its own bits."""
@@ -110,14 +113,14 @@ def unpack_correct(packed: str, test_images: int) -> NDArray[np.bool_]:
     return np.unpackbits(octets, count=test_images).astype(np.bool_)
 
 
-def read_results(folder: Path, pattern: str = "digits-*.jsonl") -> tuple[list[Result], list[str]]:
+def read_results(folder: Path, patterns: Sequence[str] = PATTERNS) -> tuple[list[Result], list[str]]:
     """Gives the results of all files, sorted by setting, and what was left out, one sentence each.
 
     Where a cell stands twice, the later line counts (files in the order of their names).
 
     Args:
         folder: of the files.
-        pattern: names of the files.
+        patterns: names of the files.
 
     Raises:
         FileNotFoundError: there is no such folder, or no such file in it.
@@ -126,9 +129,9 @@ def read_results(folder: Path, pattern: str = "digits-*.jsonl") -> tuple[list[Re
         raise FileNotFoundError(
             f"{folder} is no folder; name the one with the rows, as in --results benchmarks/results"
         )
-    paths = sorted(folder.glob(pattern))
+    paths = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     if not paths:
-        raise FileNotFoundError(f"{folder} holds no {pattern}; run python -m benchmarks.digits first")
+        raise FileNotFoundError(f"{folder} holds no {' or '.join(patterns)}; run python -m benchmarks.digits first")
     cells: dict[tuple[Setting, str, int], Result] = {}
     left_out: list[str] = []
     for path in paths:
@@ -189,6 +192,7 @@ def main_settings(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
     Taken is the setting with the most runs, of equals the one with the latest date; accuracy has no say. So trials with
     fewer steps beside the real runs count nowhere.
     """
+    results = _with_what_was_left_open(results)
     runs: dict[Setting, list[Result]] = {}
     for result in results:
         runs.setdefault(result.setting, []).append(result)
@@ -203,6 +207,30 @@ def main_settings(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
         if (kept := main[setting.pair, setting.protocol]) != setting
     ]
     return [result for result in results if result.setting in taken], left_out
+
+
+def _with_what_was_left_open(results: Sequence[Result]) -> list[Result]:
+    """Gives the results, with the setting of the others where a plan is part of just one other plan.
+
+    A program without a translator plans no steps for one; its runs stand beside those that agree in all that it plans.
+    """
+    settings = {result.setting for result in results}
+    fuller: dict[Setting, Setting] = {}
+    for setting in settings:
+        others = [other for other in settings if _is_part(setting, other)]
+        if len(others) == 1:
+            fuller[setting] = others[0]
+    return [
+        replace(result, setting=fuller[result.setting]) if result.setting in fuller else result for result in results
+    ]
+
+
+def _is_part(setting: Setting, other: Setting) -> bool:
+    """Tells whether the other setting says all that this one says, and plans more."""
+    if not setting.plan or not other.plan or replace(setting, plan="") != replace(other, plan=""):
+        return False
+    plan, fuller = json.loads(setting.plan), json.loads(other.plan)
+    return isinstance(plan, dict) and isinstance(fuller, dict) and plan.items() < fuller.items()
 
 
 def by_setting(results: Sequence[Result]) -> dict[Setting, dict[str, dict[int, Result]]]:

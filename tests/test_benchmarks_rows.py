@@ -119,3 +119,16 @@ def test_the_setting_with_the_most_runs_is_taken_and_of_equals_the_later() -> No
     assert [result.setting.size for result in main_settings(dated)[0]] == ["16"]
     both = [parse_result(line(protocol=protocol)) for protocol in ("full", "sampled")]
     assert main_settings(both) == (both, [])
+
+
+def test_a_plan_that_is_part_of_another_joins_it() -> None:
+    plan, fuller = {"settings": {"steps": 9}}, {"settings": {"steps": 9}, "translator_steps": 7}
+    lines = [line(plan=fuller, seed=seed) for seed in range(2)] + [line(condition="peer", plan=plan)]
+    taken, left_out = main_settings([parse_result(text) for text in lines])
+    assert [result.condition for result in taken] == ["source", "source", "peer"]
+    assert len({result.setting for result in taken}) == 1
+    assert left_out == []
+    other = line(condition="peer", plan={"settings": {"steps": 8}})
+    assert len(main_settings([parse_result(text) for text in [*lines, other]])[0]) == 3
+    unclear = line(plan=fuller | {"translator_steps": 6}, seed=5)
+    assert len(main_settings([parse_result(text) for text in [*lines, unclear]])[0]) == 2
