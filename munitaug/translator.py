@@ -55,7 +55,8 @@ class Translator(nn.Module, ABC):
     compiled: bool = False
     """Whether ``translate`` uses compiled networks; for frozen weights, and where no gradient is asked for."""
     _compiled_halves: tuple[Encode, Decode] | None = None
-    _compiled_in: int | None = None
+    _compiling_process: ClassVar[int | None] = None
+    """The process that compiled a translator, if one did."""
 
     def __init__(self, channels: int, size_multiple: int, style_dim: int, style_bank: Tensor | None = None) -> None:
         super().__init__()
@@ -131,9 +132,9 @@ class Translator(nn.Module, ABC):
         return torch.cat(made, dim=1)
 
     def _compiles(self) -> bool:
-        """Tells whether compiled code runs; in processes forked from the one that compiled it may hang."""
-        own = self._compiled_in in (None, os.getpid())
-        return self.compiled and own and not torch.is_grad_enabled()
+        """Tells whether compiled code runs; in processes forked from one that has compiled it may hang."""
+        safe = Translator._compiling_process in (None, os.getpid())
+        return self.compiled and safe and not torch.is_grad_enabled()
 
     @contextmanager
     def _compiling(self) -> Iterator[None]:
@@ -152,11 +153,11 @@ class Translator(nn.Module, ABC):
         if self._compiled_halves is None:
             encode, decode = self.encode_content, self.decode_variants
             self._compiled_halves = torch.compile(encode, dynamic=False), torch.compile(decode, dynamic=False)
-            self._compiled_in = os.getpid()
+            Translator._compiling_process = os.getpid()
         return self._compiled_halves
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_compiled_halves": None, "_compiled_in": None}  # made anew where it goes
+        return self.__dict__ | {"_compiled_halves": None}  # made anew where it goes
 
     def _check(self, x: Tensor, style: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.channels:

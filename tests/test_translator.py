@@ -219,6 +219,9 @@ def test_forked_processes_leave_compiled_code_alone(
         compiled_calls.clear()
         monkeypatch.setattr(os, "getpid", lambda: -1)
         assert torch.equal(translator.translate(x, style), images)
+        other = StyleAddingTranslator()
+        other.compiled = True
+        assert torch.equal(other.translate(x, style), images)
     assert compiled_calls == []
 
 
