@@ -20,20 +20,17 @@ def commands_for(results: Sequence[Result]) -> dict[str, list[Result]]:
     one for each pair and number of seeds. One of another program, or without a pair or a number of seeds, stays as it
     was recorded.
     """
-    seeds: dict[tuple[str, str, str], int] = {}
+    cells: dict[tuple[str, str, str, str], list[Result]] = {}
     for result in results:
         rest, which = _parts(result)
-        place = (rest, result.setting.pair, result.condition)
-        if which:
-            seeds[place] = max(seeds.get(place, 0), result.seed + 1)
+        place = (result.setting.pair, result.condition) if which else ("", "")
+        cells.setdefault((rest, which, *place), []).append(result)
     together: dict[tuple[str, str, str, int], list[Result]] = {}
-    for result in results:
-        rest, which = _parts(result)
-        count = seeds.get((rest, result.setting.pair, result.condition), 0)
-        key = (rest, result.setting.pair, which, count) if which else (rest, "", "", 0)
-        together.setdefault(key, []).append(result)
+    for (rest, which, pair, _), made in cells.items():
+        count = max(result.seed for result in made) + 1 if which else 0
+        together.setdefault((rest, which, pair, count), []).extend(made)
     commands: dict[str, list[Result]] = {}
-    for (rest, pair, which, count), made in together.items():
+    for (rest, which, pair, count), made in together.items():
         choice = f" --pair {pair} {which} {' '.join(_names(made))} --seeds {count}" if which else ""
         commands.setdefault(rest + choice, []).extend(made)
     return commands
