@@ -39,6 +39,7 @@ from tqdm import tqdm
 import munitaug
 from benchmarks.circumstances import circumstances
 from benchmarks.methods import PAIRS, SIZE_PX, render_columns
+from benchmarks.storing import append_row
 
 PAIR = "synthetic:digits"
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -102,8 +103,7 @@ def main() -> None:
         checkpoint = _train(name, seed, domains[0], domains[1], options)
         row: Row = {"pair": PAIR, "variant": name, "seed": seed, "steps": options.steps}
         row |= _measured(checkpoint, seed, domains[2], domains[3], judges) | circumstances("benchmarks.claims")
-        with open(out, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(out, row)
         finished.append(row)
     shown = [row | {"method": row["variant"]} for row in finished if row["steps"] == options.steps]
     print(render_columns(shown, list(VARIANTS), COLUMNS_SHOWN))

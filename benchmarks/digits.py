@@ -41,6 +41,7 @@ from benchmarks.conditions import CONDITIONS, USUAL
 from benchmarks.conditions.base import Cell
 from benchmarks.pairs import PAIRS, FolderPair, PairData, PairMissingError, open_pair
 from benchmarks.rows import pack_correct
+from benchmarks.storing import append_row
 from munitaug.adaptation import (
     VALIDATORS,
     FitSettings,
@@ -192,8 +193,7 @@ def main() -> None:
             continue
         jobs += missing_jobs(pair, options.conditions, options.seeds, plan, places, results_file(options.out, pair))
     for row in _run(jobs, options.processes):
-        with open(results_file(options.out, row["pair"]), "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(results_file(options.out, row["pair"]), row)
     for pair in options.pair:
         print(f"\n{pair}\n" + _table(read_rows(results_file(options.out, pair)), plan))
 

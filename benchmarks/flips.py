@@ -39,6 +39,7 @@ from benchmarks.conditions.plain import oracle
 from benchmarks.conditions.self_training import SEMANTIC_WEIGHT
 from benchmarks.digits import Job, Places, Plan, make_cell
 from benchmarks.pairs import PAIRS
+from benchmarks.storing import append_row
 from munitaug.adaptation import FitSettings, predict
 from munitaug.random import torch_generator
 
@@ -155,8 +156,7 @@ def main() -> None:
         row: Row = {"pair": pair, "seed": seed, "translator-steps": steps}
         row |= measure(Job(pair, seed, (), plan, places), sheet) | circumstances("benchmarks.flips", options.device)
         rows.append(row)
-        with open(out, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(out, row)
     print(render(rows))
 
 

@@ -39,6 +39,7 @@ import munitaug
 from benchmarks.circumstances import circumstances
 from benchmarks.claims import Row
 from benchmarks.methods import SIZE_PX, render_columns
+from benchmarks.storing import append_row
 from munitaug.random import torch_generator
 
 METHODS = ("transgaga", "munit")
@@ -173,8 +174,7 @@ def main() -> None:
         row: Row = {"method": name, "seed": seed, "steps": options.steps, "scored_pairs": SCORED_PAIRS}
         row |= measured(paths_of(name, translator), translator, source_test, target_test)
         row |= circumstances("benchmarks.interpolation")
-        with open(out, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(out, row)
         finished.append(row)
     for name in METHODS:
         translator = munitaug.shared_translator(_train(name, 0, source, target, options))

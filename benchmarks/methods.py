@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 import munitaug
 from benchmarks.circumstances import circumstances
+from benchmarks.storing import append_row
 
 SIZE_PX = 16
 PAIRS = {
@@ -88,8 +89,7 @@ def main() -> None:
     ]
     jobs = [job for job in wanted if _key(job) not in {_key_of_row(row) for row in finished}]
     for row in _run(jobs, options.processes):
-        with open(out, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(out, row)
         finished.append(row)
     rows = [row for row in finished if _key_of_row(row) in {_key(job) for job in wanted}]
     print(render(rows, methods))

@@ -43,6 +43,7 @@ from benchmarks.conditions.dann import dann
 from benchmarks.conditions.joint import SNAPSHOTS, check_skada, head_of, target_batches, with_features
 from benchmarks.digits import TestSet, Unlabelled
 from benchmarks.pairs import PAIRS, PairData, PairMissingError, open_pair
+from benchmarks.storing import append_row
 from munitaug.adaptation import (
     ClassicAugmentation,
     FitSettings,
@@ -246,8 +247,7 @@ def main() -> None:
     closed = {pair for pair in options.pair if _said(_why_closed(pair, jobs), pair)}
     missing = [job for job in jobs if job.pair not in closed and not is_finished(job, options.out)]
     for row in _run(missing, options.processes):
-        with open(results_file(options.out, row["pair"]), "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(results_file(options.out, row["pair"]), row)
     for pair in options.pair:
         print(f"\n{pair}\n" + table(_read(results_file(options.out, pair)), decided_by(settings, options.protocol)))
 

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 import munitaug
+from benchmarks.storing import append_row
 
 SOURCE, TARGET, SIZE_PX = "synthetic-digits:train", "usps:train", 16
 SCORED_IMAGES = 2000
@@ -67,8 +68,7 @@ def main() -> None:
             if any((cell["variant"], cell["seed"], cell["steps"]) == (name, seed, options.steps) for cell in finished):
                 continue
             cell = _cell(name, config, source, target, judge, seed, options)
-            with open(out, "a", encoding="utf-8") as file:
-                file.write(json.dumps(cell) + "\n")
+            append_row(out, cell)
             finished.append(cell)
     for name in variants():
         cells = [cell for cell in finished if cell["variant"] == name and cell["steps"] == options.steps]

@@ -45,6 +45,7 @@ from torch import Tensor
 import munitaug
 from benchmarks.circumstances import circumstances
 from benchmarks.damage import Victim, survey
+from benchmarks.storing import append_row
 from munitaug.data import ArrayDomain
 
 SIDE, CLASSES = 16, 3
@@ -462,10 +463,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     for name in options.what:
         row = study_row(name, options.count or STUDIES[name][1], options.seed)
-        line = json.dumps(row)
-        print(line, flush=True)
-        with options.out.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        print(json.dumps(row), flush=True)
+        append_row(options.out, row)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import munitaug
 from benchmarks.circumstances import circumstances
+from benchmarks.storing import append_row
 from munitaug.data import ArrayDomain
 
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -313,8 +314,7 @@ def main(arguments: list[str] | None = None) -> None:
             f"{found['measured_ms']:>14.2f}{found['share']:>8.2f}",
             flush=True,
         )
-        with open(options.out, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"name": name, **found, "peaks": vars(peaks), **facts}) + "\n")
+        append_row(options.out, {"name": name, **found, "peaks": vars(peaks), **facts})
     print(f"appended to {options.out}")
 
 

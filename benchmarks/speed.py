@@ -23,7 +23,6 @@ The table is printed, and one JSON line per cell is appended to --out.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -38,6 +37,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import munitaug
 from benchmarks.circumstances import circumstances
+from benchmarks.storing import append_row
 
 LARGE_PX = 128
 """From this side on a pass has 2 batches of 4 images instead of 4 of 32."""
@@ -217,7 +217,9 @@ def _measure_way(
     per_cpu = statistics.median(timing.images / timing.cpu_seconds for timing in timings)
     per_clock = statistics.median(timing.images / timing.clock_seconds for timing in timings)
     rates = {"images_per_cpu_second": round(per_cpu, 2), "images_per_second": round(per_clock, 2)}
-    _append(options.out, {**asdict(cell), **rates, "source_images": len(data), "batch_size": setup.batch_size, **facts})
+    append_row(
+        options.out, {**asdict(cell), **rates, "source_images": len(data), "batch_size": setup.batch_size, **facts}
+    )
     return per_cpu, per_clock
 
 
@@ -266,7 +268,7 @@ def _measure_steps(
         found[way] = 1000.0 * statistics.median(timing.clock_seconds for timing in timings) / batches
         line = {"way": f"{way}, with a training step", "size_px": size, "variants": variants}
         rounded = {"milliseconds_per_batch": round(found[way], 2), "batch_size": setup.batch_size}
-        _append(options.out, {**line, **rounded, **facts})
+        append_row(options.out, {**line, **rounded, **facts})
     return found
 
 
@@ -291,12 +293,6 @@ def _facts(options: argparse.Namespace, arguments: list[str] | None) -> dict[str
     """Gives what stands beside every figure."""
     own = {name: getattr(options, name) for name in ("preset", "workers", "repeats")}
     return own | circumstances("benchmarks.speed", options.device, arguments)
-
-
-def _append(path: Path, line: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
 
 
 def _print_rates(rates: dict[str, tuple[float, float]]) -> None:

@@ -14,7 +14,6 @@ the limit over the seconds (above 1 is within it), is appended to --out.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ import torch
 
 import munitaug
 from benchmarks.circumstances import circumstances
+from benchmarks.storing import append_row
 from munitaug.adaptation import Scorer
 
 
@@ -63,9 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         "seed": options.seed,
         "limit_seconds": options.limit,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(options.out, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row | facts) + "\n")
+    append_row(options.out, row | facts)
     print(f"{options.accuracy:g}% after {reached[0]:.0f} s, limit {options.limit:g} s; appended to {options.out}")
 
 

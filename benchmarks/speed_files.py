@@ -30,6 +30,7 @@ import torch
 
 import munitaug
 from benchmarks.circumstances import circumstances
+from benchmarks.storing import append_row
 from munitaug.data import ArrayDomain
 
 SUBJECTS = ("generate", "read")
@@ -47,9 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = {name: getattr(options, name) for name in ("preset", "size", "variants", "batch_size", "compression")}
     settings |= {"shards": options.shards, "repeats": options.repeats, "h5py": h5py.__version__}
     row = found | settings | circumstances("benchmarks.speed_files", options.device, arguments)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(options.out, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    append_row(options.out, row)
     print(json.dumps(row, indent=1))
 
 

@@ -25,6 +25,7 @@ import torch
 
 import munitaug
 from benchmarks.circumstances import circumstances
+from benchmarks.storing import append_row
 from munitaug.data import ArrayDomain
 
 PLAIN = "float32"
@@ -51,16 +52,14 @@ def main(arguments: list[str] | None = None) -> None:
     plain = statistics.median(seconds[PLAIN])
     facts = circumstances("benchmarks.speed_train", options.device, arguments)
     facts |= {"method": options.method, "preset": options.preset, "size_px": options.size, "batch_size": options.batch}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     print(f"{facts['device']}, {facts['threads']} threads: {options.method} {options.preset}, {options.size} px")
-    with open(options.out, "a", encoding="utf-8") as file:
-        for lever, times in seconds.items():
-            median = statistics.median(times)
-            print(f"  {lever:<24}{median:>9.4f} s a step{plain / median:>8.2f}x")
-            row = {"name": f"train-step-{lever}-vs-{PLAIN}", "ratio": round(plain / median, 3)}
-            row |= {"seconds": round(median, 5), "plain_seconds": round(plain, 5), "steps": len(times)}
-            if lever != PLAIN:
-                file.write(json.dumps(row | facts) + "\n")
+    for lever, times in seconds.items():
+        median = statistics.median(times)
+        print(f"  {lever:<24}{median:>9.4f} s a step{plain / median:>8.2f}x")
+        row = {"name": f"train-step-{lever}-vs-{PLAIN}", "ratio": round(plain / median, 3)}
+        row |= {"seconds": round(median, 5), "plain_seconds": round(plain, 5), "steps": len(times)}
+        if lever != PLAIN:
+            append_row(options.out, row | facts)
     print(f"appended to {options.out}")
 
 

@@ -16,7 +16,6 @@ Rows "variants-K-vs-one-by-one" and "variants-K-bf16-vs-one-by-one" with ``ratio
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -29,6 +28,7 @@ from torch import Tensor
 
 import munitaug
 from benchmarks.circumstances import circumstances
+from benchmarks.storing import append_row
 
 Way = Callable[[], Tensor]
 ONE_BY_ONE = "one by one"
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     print(f"{facts['device']}, {facts['threads']} threads: {options.variants} variants at {options.size} px")
-    with tempfile.TemporaryDirectory() as folder, open(options.out, "a", encoding="utf-8") as file:
+    with tempfile.TemporaryDirectory() as folder:
         munit = munitaug.METHODS["munit"]
         munitaug.save(munit(munit.config_class.preset(options.preset)), Path(folder) / "checkpoint")
         for batch in options.batches:
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"  batch {batch:<4}{name:<28}{rate:>10.0f} images a second{ratio:>8.2f}x")
                 row = {"name": f"{name}-vs-one-by-one", "ratio": round(ratio, 3), "images_per_second": round(rate, 1)}
                 if name != ONE_BY_ONE:
-                    file.write(json.dumps(row | {"batch_size": batch, "rounds": options.rounds} | facts) + "\n")
+                    append_row(options.out, row | {"batch_size": batch, "rounds": options.rounds} | facts)
     print(f"appended to {options.out}")
 
 
