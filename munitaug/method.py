@@ -142,6 +142,18 @@ class Method(nn.Module, ABC):
         del domain
         return None
 
+    def shared(self, pair: Pair) -> dict[str, Any]:
+        """Gives what the losses of several phases make alike of a batch, with its graph; by default nothing.
+
+        Training calls it before the first phase and puts it into ``pair.shared``, where no turns are accumulated: each
+        would keep its graph. So a loss reads ``pair.shared or self.shared(pair)``. It may depend on weights only that
+        no phase changes before the last loss which reads it. Two names are read by :class:`SemanticConsistency` too:
+        "content_a" (what the translator encodes ``pair.a`` to) and "translation_a" (``pair.a`` translated, without
+        styles), both of images padded to the translator's ``size_multiple``.
+        """
+        del pair
+        return {}
+
     def hidden_networks(self) -> tuple[nn.Module | None, ...]:
         """Gives frozen networks that losses ask, held in a tuple so that they are neither trained nor saved."""
         return ()

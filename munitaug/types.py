@@ -5,7 +5,9 @@ Floor 1: imports torch only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -52,6 +54,7 @@ class Pair:
         domains: which domains these are, for a method of more than two.
         part: which part of the batch this is, from 0.
         parts: equal parts that the batch was cut into; 1 for a whole one.
+        shared: what ``Method.shared`` made of it, for the losses of all phases; empty where each makes its own.
     """
 
     a: Tensor
@@ -61,6 +64,7 @@ class Pair:
     domains: tuple[DomainKey, DomainKey] = ("a", "b")
     part: int = 0
     parts: int = 1
+    shared: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def batch_size(self) -> int:

@@ -10,7 +10,7 @@ Floor 4: imports floors 1-3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self, get_args
+from typing import Any, ClassVar, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -213,6 +213,20 @@ class Cut(Method):
         shape = self._config.generator_shape
         return OneToOneTranslator(self.generator, shape.channels, shape.size_multiple)
 
+    def shared(self, pair: Pair) -> dict[str, Any]:
+        """Gives the translations of a (with an identity term those of b behind them), and the features on the way.
+
+        All mirrored where this batch is; else the translation of a stands under its own name too.
+        """
+        config, (image_a, image_b), mirrored = self._config, self._padded(pair), self._mirrored(pair)
+        images = torch.cat([image_a, image_b]) if config.weight_identity_nce > 0.0 else image_a
+        content, keys = self.generator.encode_with_features(
+            images.flip(3) if mirrored else images, config.feature_blocks
+        )
+        made = self.generator.decode(content)
+        shared = {"images": images, "translations": made, "features": keys}
+        return shared if mirrored else shared | {"translation_a": made[: len(image_a)]}
+
     def _padded(self, pair: Pair) -> tuple[Tensor, Tensor]:
         multiple = self._config.generator_shape.size_multiple
         return pad_to_multiple(pair.a, multiple)[0], pad_to_multiple(pair.b, multiple)[0]
@@ -225,21 +239,19 @@ class Cut(Method):
 
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
         image_a, real = self._padded(pair)
-        with torch.no_grad():
-            fake = self.generator(image_a.flip(3) if self._mirrored(pair) else image_a)
+        if pair.shared:
+            fake = pair.shared["translations"][: len(image_a)].detach()
+        else:
+            with torch.no_grad():
+                fake = self.generator(image_a.flip(3) if self._mirrored(pair) else image_a)
         (scores,) = self.discriminator(torch.cat([real, fake]))
         loss = discriminator_loss([scores[: len(real)]], [scores[len(real) :]], "lsgan")
         return {"gan_b": 0.5 * self._config.weight_gan * loss}
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        config = self._config
-        image_a, image_b = self._padded(pair)
-        count, mirrored = len(image_a), self._mirrored(pair)
-        images = torch.cat([image_a, image_b]) if config.weight_identity_nce > 0.0 else image_a
-        content, keys = self.generator.encode_with_features(
-            images.flip(3) if mirrored else images, config.feature_blocks
-        )
-        translated = self.generator.decode(content)
+        config, count, mirrored = self._config, len(pair.a), self._mirrored(pair)
+        shared = pair.shared or self.shared(pair)
+        images, translated, keys = shared["images"], shared["translations"], shared["features"]
         scores = self.discriminator(translated[:count])
         terms = {"gan_b": config.weight_gan * generator_adversarial_loss(scores, "lsgan")}
         if config.weight_nce == 0.0 and config.weight_identity_nce == 0.0:

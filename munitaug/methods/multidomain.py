@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations
-from typing import ClassVar, NamedTuple, Self, cast
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -242,6 +242,11 @@ class MultiDomain(Method):
         """Gives the translator to a domain, whose content encoder takes images of all; it shares the weights."""
         return MultiDomainTranslator(self, self.domain_key(domain))
 
+    def shared(self, pair: Pair) -> dict[str, Any]:
+        """Gives the contents of both domains' images, which both phases decode."""
+        image_a, image_b = self._padded(pair)
+        return {"content_a": self.content_encoder(image_a), "content_b": self.content_encoder(image_b)}
+
     def encode_style(self, image: Tensor, key: DomainKey) -> Tensor:
         """Gives N x style_dim codes in the style space of one domain, for image: N x C x H x W in [-1, 1]."""
         index, size = self._config.domains.index(key), self._config.style_dim
@@ -275,8 +280,9 @@ class MultiDomain(Method):
         (key_a, key_b), (image_a, image_b) = self._keys(pair), self._padded(pair)
         style_a, style_b = self._draw_styles(pair, "discriminator")
         with torch.no_grad():
-            fake_a = self.decode(self.content_encoder(image_b), style_a, key_a)
-            fake_b = self.decode(self.content_encoder(image_a), style_b, key_b)
+            contents = pair.shared or self.shared(pair)
+            fake_a = self.decode(contents["content_b"], style_a, key_a)
+            fake_b = self.decode(contents["content_a"], style_b, key_b)
         terms = {}
         for side, key, real, fake in (("a", key_a, image_a, fake_a), ("b", key_b, image_b, fake_b)):
             maps = self._maps(torch.cat([real, fake]), key)
@@ -288,7 +294,8 @@ class MultiDomain(Method):
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
         (key_a, key_b), (image_a, image_b) = self._keys(pair), self._padded(pair)
         style_a, style_b = self._draw_styles(pair, "generator")
-        content_a, content_b = self.content_encoder(image_a), self.content_encoder(image_b)
+        contents = pair.shared or self.shared(pair)
+        content_a, content_b = contents["content_a"], contents["content_b"]
         own_a, own_b = self.encode_style(image_a, key_a), self.encode_style(image_b, key_b)
         both_a = self.decode(torch.cat([content_a, content_b]), torch.cat([own_a, style_a]), key_a)
         both_b = self.decode(torch.cat([content_b, content_a]), torch.cat([own_b, style_b]), key_b)

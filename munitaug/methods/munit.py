@@ -9,7 +9,7 @@ Floor 4: imports floors 1-3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -272,6 +272,12 @@ class Munit(Method):
         """Gives a domain's own encoder and decoder as a translator; it shares this method's weights."""
         return self.translator(domain, domain)
 
+    def shared(self, pair: Pair) -> dict[str, Any]:
+        """Gives the contents of both domains' images, which both phases decode."""
+        image_a, image_b = self._padded(pair)
+        coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
+        return {"content_a": coder_a.content_encoder(image_a), "content_b": coder_b.content_encoder(image_b)}
+
     def _auto_encoder(self, key: str) -> AutoEncoder:
         module = self.auto_encoders[key]
         assert isinstance(module, AutoEncoder)
@@ -297,8 +303,9 @@ class Munit(Method):
         style_a, style_b = self._draw_styles(pair, "discriminator")
         coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
         with torch.no_grad():  # published code builds this graph and throws it away
-            fake_a = coder_a.decode(coder_b.content_encoder(image_b), style_a)
-            fake_b = coder_b.decode(coder_a.content_encoder(image_a), style_b)
+            contents = pair.shared or self.shared(pair)
+            fake_a = coder_a.decode(contents["content_b"], style_a)
+            fake_b = coder_b.decode(contents["content_a"], style_b)
         terms = {}
         for key, real, fake in (("a", image_a, fake_a), ("b", image_b, fake_b)):
             maps = self._discriminator(key)(torch.cat([real, fake]))
@@ -321,8 +328,9 @@ class Munit(Method):
         image_a, image_b = self._padded(pair)
         style_a, style_b = self._draw_styles(pair, "generator")
         coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
-        content_a, own_style_a = coder_a.encode(image_a)
-        content_b, own_style_b = coder_b.encode(image_b)
+        contents = pair.shared or self.shared(pair)
+        content_a, content_b = contents["content_a"], contents["content_b"]
+        own_style_a, own_style_b = coder_a.style_encoder(image_a), coder_b.style_encoder(image_b)
         both_a = coder_a.decode(torch.cat([content_a, content_b]), torch.cat([own_style_a, style_a]))
         both_b = coder_b.decode(torch.cat([content_b, content_a]), torch.cat([own_style_b, style_b]))
         count = len(image_a)

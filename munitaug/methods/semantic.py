@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from munitaug import ranks
+from munitaug.images import crop_padding, pad_to_multiple
 from munitaug.method import Loss, Method, MethodConfig, OptimiserSettings, Phase
 from munitaug.random import torch_generator
 from munitaug.styles import PriorStyles
@@ -80,6 +81,10 @@ class SemanticConsistency(Method):
         """Prepares the inner method."""
         self.method.prepare(pairs)
 
+    def shared(self, pair: Pair) -> dict[str, Any]:
+        """Gives what the inner method's losses share."""
+        return self.method.shared(pair)
+
     def translator(self, source: DomainKey, target: DomainKey) -> Translator:
         """Gives the inner method's translator."""
         return self.method.translator(source, target)
@@ -95,7 +100,7 @@ class SemanticConsistency(Method):
         translator = self.method.translator(*pair.domains)
         generator = torch_generator(pair.seed, "style", "semantic")
         style = pair.rows(PriorStyles(translator.style_dim).sample(pair.batch_size, 1, generator)).to(pair.a.device)
-        logits = self._classifier[0](translator.translate(pair.a, style).squeeze(1))
+        logits = self._classifier[0](_translated(translator, pair, style))
         return F.cross_entropy(logits.float(), pair.label_a)
 
     def _between_unlabelled(self, pair: Pair) -> bool:
@@ -111,6 +116,16 @@ class SemanticConsistency(Method):
             return terms
 
         return loss
+
+
+def _translated(translator: Translator, pair: Pair, style: Tensor) -> Tensor:
+    """Gives N x C x H x W: ``pair.a`` in styles N x 1 x style_dim, from what the losses have made of it already."""
+    _, padding = pad_to_multiple(pair.a, translator.size_multiple)
+    if "translation_a" in pair.shared:
+        return crop_padding(pair.shared["translation_a"], padding)
+    if "content_a" in pair.shared:
+        return crop_padding(translator.decode(pair.shared["content_a"], style.squeeze(1)), padding)
+    return translator.translate(pair.a, style).squeeze(1)
 
 
 def _translating_phase(method: Method) -> str:

@@ -10,7 +10,7 @@ Floor 4: imports floors 1-3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -239,6 +239,10 @@ class Unit(Method):
         generator = self.generators.between(source, target)
         return OneToOneTranslator(generator, self._config.channels, self._config.shape.size_multiple)
 
+    def shared(self, pair: Pair) -> dict[str, Any]:
+        """Gives the means of both domains' latents, to which each phase adds noise of its own."""
+        return {f"mean_{key}": self.generators.encode(key, image) for key, image in self._padded(pair).items()}
+
     def _padded(self, pair: Pair) -> dict[str, Tensor]:
         multiple = self._config.shape.size_multiple
         return {"a": pad_to_multiple(pair.a, multiple)[0], "b": pad_to_multiple(pair.b, multiple)[0]}
@@ -246,7 +250,8 @@ class Unit(Method):
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
         images = self._padded(pair)
         with torch.no_grad():
-            latents = {key: with_noise(self.generators.encode(key, images[key]), pair, f"judged {key}") for key in "ab"}
+            means = pair.shared or self.shared(pair)
+            latents = {key: with_noise(means[f"mean_{key}"], pair, f"judged {key}") for key in "ab"}
             fakes = {"a": self.generators.decode("a", latents["b"]), "b": self.generators.decode("b", latents["a"])}
         terms = {}
         for key, judge in self.discriminators.items():
@@ -259,7 +264,8 @@ class Unit(Method):
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
         images = self._padded(pair)
-        means = {key: self.generators.encode(key, images[key]) for key in "ab"}
+        shared = pair.shared or self.shared(pair)
+        means = {key: shared[f"mean_{key}"] for key in "ab"}
         latents = {key: with_noise(means[key], pair, f"made {key}") for key in "ab"}
         terms: dict[str, Tensor] = {}
         for key, other in (("a", "b"), ("b", "a")):

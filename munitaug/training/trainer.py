@@ -63,6 +63,7 @@ class Trainer:
         self.losses: dict[str, Loss] = {
             phase.name: torch.compile(phase.loss) if config.compile else phase.loss for phase in self.phases
         }
+        self.shared = torch.compile(method.shared) if config.compile else method.shared
         self.optimisers = {phase.name: _adam(phase, method.optimiser) for phase in self.phases}
         decay = method.optimiser.ema_decay
         self.averaged = AveragedWeights(method, decay) if decay > 0.0 else None
@@ -176,6 +177,7 @@ class Trainer:
         """Runs every phase that is due at this step; gives all loss terms by phase/term."""
         torch.manual_seed(seed_of(self.config.seed, "step", step))
         terms: dict[str, float] = {}
+        turns = self._with_shared(step, turns)
         for phase in self.phases:
             if step % phase.every == 0:
                 values = self._phase_step(step, phase, turns, saved)
@@ -183,6 +185,19 @@ class Trainer:
         if self.averaged is not None:
             self.averaged.update(step)
         return terms
+
+    def _with_shared(self, step: int, turns: list[Pair]) -> list[Pair]:
+        """Gives the turns with what their losses share; as they are where there are several, or not all phases run."""
+        if len(turns) > 1 or any(step % phase.every for phase in self.phases):
+            return turns
+        for phase in self.phases:
+            for module in phase.modules:
+                module.requires_grad_(True)
+        with self._lower_precision():
+            return [replace(pair, shared=self.shared(pair)) for pair in turns]
+
+    def _lower_precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype != torch.float32)
 
     def _phase_step(self, step: int, phase: Phase, turns: list[Pair], saved: int) -> dict[str, float]:
         for other in self.phases:
@@ -192,7 +207,7 @@ class Trainer:
         optimiser.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         for pair in turns:
-            with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype != torch.float32):
+            with self._lower_precision():
                 losses = self.losses[phase.name](pair)
             terms = torch.stack([loss.float() for loss in losses.values()])
             (terms.sum() / len(turns)).backward()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +17,9 @@ from torch import Tensor
 from munitaug.checkpoint import load_method, save_method
 from munitaug.method import Method
 from munitaug.methods import METHODS, SemanticConsistency
-from munitaug.training import TrainConfig
+from munitaug.training import TrainConfig, Trainer
 from munitaug.translator import Translator
-from munitaug.types import BOTH_DIRECTIONS
+from munitaug.types import BOTH_DIRECTIONS, Pair
 from tests.methods.cases import CASES, Case, MakeMethod
 from tests.oracles import trainable
 from tests.tiny import TINY_TRAINING, tiny_classifier, tiny_pair, tiny_trainer
@@ -103,6 +104,30 @@ def test_a_seed_repeats_and_another_seed_differs(make: MakeMethod, tmp_path: Pat
     other = train(make, tmp_path / "3", seed=1, steps=3).state_dict()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     assert not all(torch.equal(value, other[name]) for name, value in first.items())
+
+
+def test_what_losses_share_is_made_once_and_changes_no_term(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+    shared = type(case.make(0, 3)).shared
+
+    def counted(method: Method, pair: Pair) -> dict[str, Any]:
+        calls["now"] += 1
+        return shared(method, pair)
+
+    def terms(folder: Path) -> list[dict[str, float]]:
+        method, seen = case.make(0, 3), list[dict[str, float]]()
+        monkeypatch.setattr(type(method), "shared", counted)
+        trainer = tiny_trainer(folder, replace(TINY_TRAINING, max_steps=3), method)
+        trainer.run(on_step=lambda step, terms: seen.append(terms), progress=False)
+        return seen
+
+    together = terms(tmp_path / "together")
+    assert calls["now"] <= 3
+    monkeypatch.setattr(Trainer, "_with_shared", lambda trainer, step, turns: turns)
+    for mine, theirs in zip(terms(tmp_path / "apart"), together, strict=True):
+        assert mine == pytest.approx(theirs, rel=2e-3, abs=1e-4)
 
 
 def test_resume_is_exact(make: MakeMethod, tmp_path: Path) -> None:
