@@ -69,16 +69,28 @@ def _reflected(out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """Gives the convolution over a reflected border of one over a repeated border; changes ``out``.
 
     Two pixels beyond the border a reflection shows the second value and a repetition the first. The outermost row and
-    column of weights see that pixel, and only from the outermost row and column of the output.
+    column of weights see that pixel, and only from the outermost row and column of the output. Written as matrix
+    products: convolutions of a single row take four times as long.
     """
     height, width = out.shape[-2:]
-    rows = torch.stack([x[:, :, 1] - x[:, :, 0], x[:, :, -2] - x[:, :, -1]], dim=2)
-    rows = F.pad(rows.repeat_interleave(2, dim=3), (2, 2, 0, 0), mode="replicate")
-    columns = torch.stack([x[:, :, :, 1] - x[:, :, :, 0], x[:, :, :, -2] - x[:, :, :, -1]], dim=3)
-    columns = F.pad(columns.repeat_interleave(2, dim=2), (0, 0, 2, 2), mode="reflect")
-    top, bottom = F.conv2d(rows[:, :, :1], weight[:, :, :1]), F.conv2d(rows[:, :, 1:], weight[:, :, -1:])
-    left = F.conv2d(columns[..., :1], weight[..., :1])
-    right = F.conv2d(columns[..., 1:], weight[..., -1:])
+    rows = torch.stack([x[:, :, 1] - x[:, :, 0], x[:, :, -2] - x[:, :, -1]])
+    columns = torch.stack([x[:, :, :, 1] - x[:, :, :, 0], x[:, :, :, -2] - x[:, :, :, -1]])
+    corners = torch.stack([columns[..., 1] - columns[..., 0], columns[..., -2] - columns[..., -1]])
+    in_corners = torch.einsum("fenc,ocfe->noef", corners, weight[:, :, ::4, ::4])
+    beside_rows = _along(rows, torch.stack([weight[:, :, 0], weight[:, :, -1]]))
+    beside_columns = _along(columns, torch.stack([weight[..., 0], weight[..., -1]]))
     ends = torch.tensor([0, height - 1, width - 1], device=out.device)
-    out = out.index_add_(2, ends[:2], torch.cat([top, bottom], dim=2))
-    return out.index_add_(3, ends[::2], torch.cat([left, right], dim=3))
+    beside_columns = beside_columns.index_add(3, ends[:2], in_corners)
+    out = out.index_add_(2, ends[:2], beside_rows)
+    return out.index_add_(3, ends[::2], beside_columns.transpose(2, 3))
+
+
+def _along(lines: Tensor, kernels: Tensor) -> Tensor:
+    """Gives N x O x E x 2 L: E lines of N x C x L values, doubled, their ends repeated, each under its kernel.
+
+    Args:
+        lines: E x N x C x L.
+        kernels: E x O x C x 5.
+    """
+    seen = F.pad(lines.flatten(0, 1), (1, 1), mode="replicate").unflatten(0, lines.shape[:2]).unfold(3, 3, 1)
+    return torch.einsum("enclt,peoct->noelp", seen, _sums(kernels, 3)).flatten(3)
