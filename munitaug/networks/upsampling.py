@@ -79,10 +79,10 @@ def _reflected(out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     in_corners = torch.einsum("fenc,ocfe->noef", corners, weight[:, :, ::4, ::4])
     beside_rows = _along(rows, torch.stack([weight[:, :, 0], weight[:, :, -1]]))
     beside_columns = _along(columns, torch.stack([weight[..., 0], weight[..., -1]]))
-    ends = torch.tensor([0, height - 1, width - 1], device=out.device)
-    beside_columns = beside_columns.index_add(3, ends[:2], in_corners)
-    out = out.index_add_(2, ends[:2], beside_rows)
-    return out.index_add_(3, ends[::2], beside_columns.transpose(2, 3))
+    in_height, in_width = (torch.arange(0, side, side - 1, device=out.device) for side in (height, width))
+    beside_columns = beside_columns.index_add(3, in_height, in_corners)
+    out = out.index_add_(2, in_height, beside_rows)
+    return out.index_add_(3, in_width, beside_columns.transpose(2, 3))
 
 
 def _along(lines: Tensor, kernels: Tensor) -> Tensor:

@@ -21,8 +21,13 @@ from tests.methods.cases import TINY_DISTANCE
 from tests.tiny import TINY
 
 
-def munit(channels: int = 1) -> Translator:
-    return Munit(replace(TINY, channels=channels)).eval().translator("a", "b").requires_grad_(False)
+def munit(kernel: int = 3, channels: int = 1) -> Translator:
+    return (
+        Munit(replace(TINY, channels=channels, upsample_kernel=kernel))
+        .eval()
+        .translator("a", "b")
+        .requires_grad_(False)
+    )
 
 
 def one_to_one() -> Translator:
@@ -44,8 +49,9 @@ def test_without_styles_the_graph_takes_images_alone() -> None:
     torch.testing.assert_close(TranslatorGraph(translator)(images), expected)
 
 
-def test_torch_export_takes_other_numbers_of_images_and_variants(tmp_path: Path) -> None:
-    translator, path = munit(), tmp_path / "graph.pt2"
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_torch_export_takes_other_numbers_of_images_and_variants(kernel: int, tmp_path: Path) -> None:
+    translator, path = munit(kernel), tmp_path / "graph.pt2"
     facts = export_graph(translator, path, format="torch-export", size=(16, 20), metadata={"method": "munit"})
     assert (facts.inputs, facts.size) == (("images", "style"), (16, 20))
     assert facts.largest_difference <= 1e-5
@@ -57,9 +63,10 @@ def test_torch_export_takes_other_numbers_of_images_and_variants(tmp_path: Path)
     torch.testing.assert_close(module(images, style), translator.translate(images, style), atol=1e-5, rtol=1e-4)
 
 
-def test_onnx_takes_other_numbers_of_images_and_variants(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_onnx_takes_other_numbers_of_images_and_variants(kernel: int, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    translator, path = munit(), tmp_path / "graph.onnx"
+    translator, path = munit(kernel), tmp_path / "graph.onnx"
     facts = export_graph(translator, path, format="onnx", size=(16, 16), metadata={"style_dim": 3, "method": "munit"})
     assert facts.largest_difference <= 1e-4
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
