@@ -106,6 +106,9 @@ class Method(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    records_steps: ClassVar[bool] = False
+    """Whether a step of it can be recorded on a GPU and replayed: its losses read nothing on the CPU but the pair's
+    images and labels and what ``munitaug.methods.parts.drawn`` gives, and do the same at every step."""
 
     def __init__(self) -> None:
         super().__init__()

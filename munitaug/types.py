@@ -5,10 +5,11 @@ Floor 1: imports torch only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 DomainKey = str
@@ -39,6 +40,17 @@ class LabelMissingError(ValueError):
     """Something that needs labels was given an unlabelled domain."""
 
 
+Draw = Callable[[torch.Generator], Tensor]
+
+
+class Held(Protocol):
+    """Keeps random draws in tensors that stay where they are."""
+
+    def __call__(self, pair: Pair, draw: Draw, purpose: tuple[int | str, ...]) -> Tensor:
+        """Gives what was drawn for a purpose, on the images' device."""
+        ...
+
+
 @dataclass(frozen=True)
 class Pair:
     """One unpaired training batch, or a part of it: images of both domains, in no correspondence with one another.
@@ -55,6 +67,7 @@ class Pair:
         part: which part of the batch this is, from 0.
         parts: equal parts that the batch was cut into; 1 for a whole one.
         shared: what ``Method.shared`` made of it, for the losses of all phases; empty where each makes its own.
+        held: keeps the draws of a recorded step in place (munitaug.training.recorded); None draws anew.
     """
 
     a: Tensor
@@ -65,6 +78,7 @@ class Pair:
     part: int = 0
     parts: int = 1
     shared: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    held: Held | None = field(default=None, repr=False, compare=False)
 
     @property
     def batch_size(self) -> int:

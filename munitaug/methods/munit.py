@@ -26,6 +26,7 @@ from munitaug.losses import (
     mode_seeking_loss,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.methods.parts import drawn
 from munitaug.networks.autoencoder import AutoEncoder, AutoEncoderShape
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
 from munitaug.networks.initialise import initialise_weights
@@ -214,6 +215,7 @@ class Munit(Method):
 
     name: ClassVar[str] = "munit"
     config_class: ClassVar[type[MunitConfig]] = MunitConfig
+    records_steps: ClassVar[bool] = True
 
     def __init__(self, config: MunitConfig, *, seed: int = 0, features: nn.Module | None = None) -> None:
         super().__init__()
@@ -289,10 +291,13 @@ class Munit(Method):
         return module
 
     def _draw_styles(self, pair: Pair, phase: str) -> tuple[Tensor, Tensor]:
-        generator = torch_generator(pair.seed, "style", phase)
         shape = (pair.batch_size, self._config.style_dim)
-        style_a, style_b = (pair.rows(torch.randn(shape, generator=generator)) for _ in "ab")
-        return style_a.to(pair.a.device), style_b.to(pair.a.device)
+
+        def draw(generator: torch.Generator) -> Tensor:
+            return torch.stack([torch.randn(shape, generator=generator) for _ in "ab"])
+
+        style_a, style_b = drawn(pair, draw, "style", phase)
+        return pair.rows(style_a), pair.rows(style_b)
 
     def _padded(self, pair: Pair) -> tuple[Tensor, Tensor]:
         multiple = self._config.auto_encoder_shape.size_multiple

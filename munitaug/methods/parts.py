@@ -12,12 +12,23 @@ from torch import Tensor
 
 from munitaug import ranks
 from munitaug.networks.image_pool import ImagePool
-from munitaug.types import Pair
+from munitaug.random import torch_generator
+from munitaug.types import Draw, Pair
 
 
 def turn_of(pair: Pair) -> tuple[int, int]:
     """Gives (turn, turns): which turn of the step this is, from 0, and of how many; (0, 1) for a whole batch."""
     return pair.part // ranks.count(), max(1, pair.parts // ranks.count())
+
+
+def drawn(pair: Pair, draw: Draw, *purpose: int | str) -> Tensor:
+    """Gives a random draw for the whole batch, on the images' device: a function of the pair's seed and the purpose.
+
+    What a method of ``records_steps`` draws it draws here, so that a recorded step finds each step's draws.
+    """
+    if pair.held is not None:
+        return pair.held(pair, draw, purpose)
+    return draw(torch_generator(pair.seed, *purpose)).to(pair.a.device)
 
 
 def exchange(pool: ImagePool, fresh: Tensor, pair: Pair, generator: torch.Generator) -> Tensor:

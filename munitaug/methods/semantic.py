@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from munitaug import ranks
 from munitaug.images import crop_padding, pad_to_multiple
 from munitaug.method import Loss, Method, MethodConfig, OptimiserSettings, Phase
-from munitaug.random import torch_generator
+from munitaug.methods.parts import drawn
 from munitaug.styles import PriorStyles
 from munitaug.translator import Translator
 from munitaug.types import UNLABELLED, DomainKey, LabelMissingError, Pair
@@ -66,6 +66,11 @@ class SemanticConsistency(Method):
         return self.method.optimiser
 
     @property
+    def records_steps(self) -> bool:  # type: ignore[override]
+        """Tells what the inner method tells."""
+        return self.method.records_steps
+
+    @property
     def core(self) -> Method:
         """Gives the inner method: the classifier is not needed at use."""
         return self.method.core
@@ -95,11 +100,12 @@ class SemanticConsistency(Method):
         Raises:
             LabelMissingError: the pair has no labels.
         """
-        if pair.label_a is None or bool((pair.label_a == UNLABELLED).any()):
+        if pair.label_a is None or (pair.held is None and bool((pair.label_a == UNLABELLED).any())):
             raise LabelMissingError("semantic consistency needs labels of the source images, but there are none")
         translator = self.method.translator(*pair.domains)
-        generator = torch_generator(pair.seed, "style", "semantic")
-        style = pair.rows(PriorStyles(translator.style_dim).sample(pair.batch_size, 1, generator)).to(pair.a.device)
+        styles = PriorStyles(translator.style_dim)
+        whole = drawn(pair, lambda generator: styles.sample(pair.batch_size, 1, generator), "style", "semantic")
+        style = pair.rows(whole)
         logits = self._classifier[0](_translated(translator, pair, style))
         return F.cross_entropy(logits.float(), pair.label_a)
 

@@ -27,6 +27,8 @@ class TrainConfig:
             bfloat16 on GPUs that have it, float32 on CPUs, where it was measured slower at these sizes.
         channels_last: keep 4-D weights and images in N x H x W x C memory order.
         compile: compile the phases' losses with torch.compile.
+        cuda_graph: record a whole step on the GPU and replay it, which pays for small images; for methods whose steps
+            can be recorded (munit), whole batches and one rank.
         clip_norm: largest gradient norm of a phase; 0 does not clip.
         flip: mirror images at random; wrong for digits and text.
         crop: random square crop of this side in px; 0 keeps whole images.
@@ -50,6 +52,7 @@ class TrainConfig:
     precision: Precision = "auto"
     channels_last: bool = False
     compile: bool = False
+    cuda_graph: bool = False
     clip_norm: float = 0.0
     flip: bool = False
     crop: int = 0
@@ -69,8 +72,12 @@ class TrainConfig:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f'precision must be "auto", "float32" or "bfloat16", got {self.precision!r}')
-        resolve_device(self.device)
+        device = resolve_device(self.device)
         self.turn_size(1)
+        if self.cuda_graph and device.type != "cuda":
+            raise ValueError(f"cuda_graph needs a GPU, got device {str(device)!r}; leave it out on a CPU")
+        if self.cuda_graph and self.accumulate > 1:
+            raise ValueError(f"cuda_graph takes whole batches, got accumulate {self.accumulate}; leave out one of them")
 
     def turn_size(self, ranks: int) -> int:
         """Gives the images of each domain that a rank takes at a turn.

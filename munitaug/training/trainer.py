@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from munitaug import ranks
@@ -28,6 +28,7 @@ from munitaug.method import Loss, Method, OptimiserSettings, Phase
 from munitaug.random import seed_of
 from munitaug.training.averaging import AveragedWeights
 from munitaug.training.config import TrainConfig, resolve_device, resolve_precision
+from munitaug.training.recorded import RecordedStep
 from munitaug.training.records import RunLog, save_sample_grid
 from munitaug.training.state import load_state, optimiser_tensors, restore_optimiser, save_state
 from munitaug.types import CheckpointError, DivergenceError, Interrupted, Pair
@@ -47,7 +48,8 @@ class Trainer:
         folder: of the run; log.jsonl, samples/ and state/ go there. Several ranks share it; the first writes.
 
     Raises:
-        ValueError: the batch cannot be cut into equal parts, or a rank has no GPU of its own.
+        ValueError: the batch cannot be cut into equal parts, a rank has no GPU of its own, or its steps cannot be
+            recorded.
     """
 
     def __init__(self, method: Method, loader: PairLoader, config: TrainConfig, folder: Path) -> None:
@@ -64,7 +66,11 @@ class Trainer:
             phase.name: torch.compile(phase.loss) if config.compile else phase.loss for phase in self.phases
         }
         self.shared = torch.compile(method.shared) if config.compile else method.shared
-        self.optimisers = {phase.name: _adam(phase, method.optimiser) for phase in self.phases}
+        self.optimisers = {phase.name: self._adam(phase) for phase in self.phases}
+        self.term_names: list[str] = []
+        self.recorded = RecordedStep(self._whole_step, self._to_device) if config.cuda_graph else None
+        if config.cuda_graph:
+            _check_recordable(method, self.phases)
         decay = method.optimiser.ema_decay
         self.averaged = AveragedWeights(method, decay) if decay > 0.0 else None
 
@@ -122,7 +128,7 @@ class Trainer:
         pairs = self.loader.from_step(first, self._rows())
         with bar:
             for step, pair in zip(range(first, config.max_steps), pairs, strict=False):
-                terms = self._step(step, self._turns(self._to_device(pair)), saved)
+                terms = self._step(step, self._turns(pair), saved)
                 done = step + 1
                 bar.update()
                 if log is not None:
@@ -174,17 +180,48 @@ class Trainer:
         return replace(pair, a=a, b=b, label_a=label)
 
     def _step(self, step: int, turns: list[Pair], saved: int) -> dict[str, float]:
-        """Runs every phase that is due at this step; gives all loss terms by phase/term."""
+        """Runs every phase that is due at this step; gives all loss terms by phase/term.
+
+        Args:
+            step: from 0.
+            turns: of the step, wherever they lie.
+            saved: the last step after which the state was saved.
+        """
         torch.manual_seed(seed_of(self.config.seed, "step", step))
+        self._set_rates(step)
+        if self.recorded is not None:
+            numbers = self.recorded(turns[0]).tolist()
+            terms = dict(zip(self.term_names, numbers, strict=True))
+            self._refuse_divergence(step, terms, saved)
+        else:
+            terms = self._steps_of_phases(step, [self._to_device(turn) for turn in turns], saved)
+        if self.averaged is not None:
+            self.averaged.update(step)
+        return terms
+
+    def _steps_of_phases(self, step: int, turns: list[Pair], saved: int) -> dict[str, float]:
+        """Runs the phases that are due, and looks at the terms of each before its update."""
         terms: dict[str, float] = {}
         turns = self._with_shared(step, turns)
         for phase in self.phases:
             if step % phase.every == 0:
-                values = self._phase_step(step, phase, turns, saved)
-                terms |= {f"{phase.name}/{name}": value for name, value in values.items()}
-        if self.averaged is not None:
-            self.averaged.update(step)
+                names, numbers = self._gradients(phase, turns)
+                values = dict(zip(names, numbers.tolist(), strict=True))
+                self._refuse_divergence(step, values, saved)
+                self._update(phase)
+                terms |= values
         return terms
+
+    def _whole_step(self, pair: Pair) -> Tensor:
+        """Runs all phases without a look at a number on the way; gives the terms that ``term_names`` name."""
+        turns, found = self._with_shared(0, [pair]), []
+        self.term_names = []
+        for phase in self.phases:
+            names, numbers = self._gradients(phase, turns)
+            self._update(phase)
+            self.term_names += names
+            found.append(numbers)
+        return torch.cat(found)
 
     def _with_shared(self, step: int, turns: list[Pair]) -> list[Pair]:
         """Gives the turns with what their losses share; as they are where there are several, or not all phases run."""
@@ -199,12 +236,12 @@ class Trainer:
     def _lower_precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype != torch.float32)
 
-    def _phase_step(self, step: int, phase: Phase, turns: list[Pair], saved: int) -> dict[str, float]:
+    def _gradients(self, phase: Phase, turns: list[Pair]) -> tuple[list[str], Tensor]:
+        """Makes a phase's gradients; gives its terms, named phase/term, as means over turns and ranks."""
         for other in self.phases:
             for module in other.modules:
                 module.requires_grad_(other.name == phase.name)
-        optimiser = self.optimisers[phase.name]
-        optimiser.zero_grad(set_to_none=True)
+        self.optimisers[phase.name].zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         for pair in turns:
             with self._lower_precision():
@@ -214,24 +251,43 @@ class Trainer:
             for name, term in zip(losses, terms.detach().unbind(), strict=True):
                 sums[name] = sums[name] + term if name in sums else term
         numbers = torch.stack(list(sums.values())) / len(turns)
-        parameters = [p for module in phase.modules for p in module.parameters()]
-        ranks.average([*(p.grad for p in parameters if p.grad is not None), numbers])
-        values = dict(zip(sums, numbers.tolist(), strict=True))
-        self._refuse_divergence(step, phase.name, values, saved)
+        ranks.average([*(p.grad for p in _parameters(phase) if p.grad is not None), numbers])
+        return [f"{phase.name}/{name}" for name in sums], numbers
+
+    def _update(self, phase: Phase) -> None:
         limits = [limit for limit in (phase.clip_norm, self.config.clip_norm) if limit > 0.0]
         if limits:
-            torch.nn.utils.clip_grad_norm_(parameters, min(limits))
-        settings = self.method.optimiser
-        for group in optimiser.param_groups:
-            group["lr"] = settings.lr * phase.lr_scale * lr_factor(settings, step, self.config.max_steps)
-        optimiser.step()
-        return values
+            torch.nn.utils.clip_grad_norm_(_parameters(phase), min(limits))
+        self.optimisers[phase.name].step()
 
-    def _refuse_divergence(self, step: int, phase: str, values: dict[str, float], saved: int) -> None:
+    def _set_rates(self, step: int) -> None:
+        """Sets every optimiser's learning rate of a step; a recorded step reads it from a tensor."""
+        settings = self.method.optimiser
+        for phase in self.phases:
+            rate = settings.lr * phase.lr_scale * lr_factor(settings, step, self.config.max_steps)
+            for group in self.optimisers[phase.name].param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    def _adam(self, phase: Phase) -> torch.optim.Adam:
+        settings, recorded = self.method.optimiser, self.config.cuda_graph
+        rate = settings.lr * phase.lr_scale
+        return torch.optim.Adam(
+            _parameters(phase),
+            lr=torch.tensor(rate, device=self.device) if recorded else rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
+            capturable=recorded,
+        )
+
+    def _refuse_divergence(self, step: int, values: dict[str, float], saved: int) -> None:
         broken = [name for name, value in values.items() if value != value or abs(value) == float("inf")]
         if broken:
             raise DivergenceError(
-                f"training diverged at step {step}: {phase} term {', '.join(broken)} is not finite "
+                f"training diverged at step {step}: {', '.join(broken).replace('/', ' term ')} is not finite "
                 f"({', '.join(str(values[name]) for name in broken)}). The last good state, after step {saved}, is "
                 f"{self.folder / STATE_FILE}. {DIVERGENCE_ADVICE}"
             )
@@ -308,15 +364,15 @@ def lr_factor(settings: OptimiserSettings, step: int, max_steps: int) -> float:
     return float(factor)
 
 
-def _adam(phase: Phase, settings: OptimiserSettings) -> torch.optim.Adam:
-    parameters = [parameter for module in phase.modules for parameter in module.parameters()]
-    return torch.optim.Adam(
-        parameters,
-        lr=settings.lr * phase.lr_scale,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+def _parameters(phase: Phase) -> list[nn.Parameter]:
+    return [parameter for module in phase.modules for parameter in module.parameters()]
+
+
+def _check_recordable(method: Method, phases: tuple[Phase, ...]) -> None:
+    if not method.records_steps or any(phase.every > 1 for phase in phases):
+        raise ValueError(f"cuda_graph is for methods whose steps can be recorded (munit), not {method.core.name}")
+    if ranks.count() > 1:
+        raise ValueError(f"cuda_graph is for one rank, but there are {ranks.count()}; leave it out")
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

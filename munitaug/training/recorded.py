@@ -1,0 +1,119 @@
+"""A whole training step, recorded once on a GPU and replayed (CUDA graph).
+
+Small images keep a GPU waiting for its next kernel: a step of MUNIT starts some thousand of them from Python, each of
+which takes a few microseconds. A recorded step is started as one. What it reads must lie where it lay: images, labels
+and random draws are copied into the same tensors before each step.
+
+Floor 4: imports floors 1-3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from munitaug.random import torch_generator
+from munitaug.types import UNLABELLED, Draw, Pair
+
+Body = Callable[[Pair], Tensor]
+"""One step without a look at a number: forward, backward, update. Gives the loss terms, T float32."""
+Record = Callable[[Callable[[], None]], Callable[[], None]]
+"""Records what a function asks of the device; gives what does that again."""
+
+WARM_UP_STEPS = 3
+"""Steps done before recording, in which torch makes the optimisers' state and picks its kernels."""
+
+
+class HeldDraws:
+    """The random draws of a step in tensors that stay where they are."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int | str, ...], tuple[Draw, Tensor]] = {}
+
+    def __call__(self, pair: Pair, draw: Draw, purpose: tuple[int | str, ...]) -> Tensor:
+        """Gives what was drawn for a purpose; the first time it is drawn with the pair's seed."""
+        if purpose not in self._held:
+            self._held[purpose] = draw, draw(torch_generator(pair.seed, *purpose)).to(pair.a.device)
+        return self._held[purpose][1]
+
+    def renew(self, seed: int) -> None:
+        """Draws everything again, with the seed of another pair."""
+        for purpose, (draw, held) in self._held.items():
+            held.copy_(draw(torch_generator(seed, *purpose)), non_blocking=True)
+
+
+class RecordedStep:
+    """Runs a step: the first ones as they are, then recorded once, then replayed.
+
+    A batch with an image without label runs as it is, so that a loss that needs labels can refuse it.
+
+    Args:
+        body: one step; reads the pair and weights, and changes weights, in place.
+        move: gives a pair on the device that the step runs on.
+        record: by default a CUDA graph.
+    """
+
+    def __init__(self, body: Body, move: Callable[[Pair], Pair], record: Record | None = None) -> None:
+        self._body = body
+        self._move = move
+        self._record = record_on_gpu if record is None else record
+        self._draws = HeldDraws()
+        self._pair: Pair | None = None
+        self._terms: Tensor | None = None
+        self._replay: Callable[[], None] | None = None
+        self._done = 0
+
+    def __call__(self, pair: Pair) -> Tensor:
+        """Runs the step on a pair, which may lie on the CPU; gives the loss terms, T float32."""
+        if pair.label_a is not None and bool((pair.label_a == UNLABELLED).any()):
+            return self._body(self._move(pair))
+        held = self._held(pair)
+        self._done += 1
+        if self._done <= WARM_UP_STEPS:
+            return _beside(lambda: self._body(held), held.a.device)
+        if self._replay is None:
+            self._replay = self._record(lambda: self._keep(self._body(held)))
+        self._replay()
+        assert self._terms is not None
+        return self._terms
+
+    def _held(self, pair: Pair) -> Pair:
+        """Gives the one pair that all steps read, with this pair's images, labels and draws."""
+        if self._pair is None:
+            moved = self._move(pair)
+            label = None if moved.label_a is None else moved.label_a.clone()
+            self._pair = replace(moved, a=moved.a.clone(), b=moved.b.clone(), label_a=label, held=self._draws)
+            return self._pair
+        held = self._pair
+        held.a.copy_(pair.a, non_blocking=True)
+        held.b.copy_(pair.b, non_blocking=True)
+        if held.label_a is not None and pair.label_a is not None:
+            held.label_a.copy_(pair.label_a, non_blocking=True)
+        self._draws.renew(pair.seed)
+        return held
+
+    def _keep(self, terms: Tensor) -> None:
+        self._terms = terms
+
+
+def record_on_gpu(step: Callable[[], None]) -> Callable[[], None]:
+    """Records a step as a CUDA graph; gives its replay."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def _beside(run: Callable[[], Tensor], device: torch.device) -> Tensor:
+    """Runs on a stream of its own where there are any, as torch wants it of what is recorded later."""
+    if device.type != "cuda":
+        return run()
+    current, beside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    beside.wait_stream(current)
+    with torch.cuda.stream(beside):
+        terms = run()
+    current.wait_stream(beside)
+    return terms
