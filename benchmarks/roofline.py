@@ -15,7 +15,7 @@ The floor is the larger of operations over peak and bytes over bandwidth; no arr
 That of a file is the floor of its translations and of compressing the images (at zlib's rate for noise, on all cores),
 because both use the same cores on a CPU; or, if that is more, the time to write them to disk. Measured is the median of
 several runs through the public functions. ``share`` is floor over measured: 1 is perfect. One JSON line per piece is
-appended to --out.
+appended to --out; for training at 256 px in bfloat16 on a GPU also "mfu-bf16", the share of the peak operations.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}
 DISK_BYTES = 2**27
 ADAM_NUMBERS = 7
+MFU_WORK = ("train-paper-256", "bfloat16")
 GZIP_LEVEL = 1
 PRODUCTS = (
     torch.ops.aten.convolution,
@@ -315,6 +316,8 @@ def main(arguments: list[str] | None = None) -> None:
             flush=True,
         )
         append_row(options.out, {"name": name, **found, "peaks": vars(peaks), **facts})
+        if (name, options.precision) == MFU_WORK and options.device.startswith("cuda"):
+            append_row(options.out, {"name": "mfu-bf16", "ratio": found["share_of_peak_operations"], **facts})
     print(f"appended to {options.out}")
 
 

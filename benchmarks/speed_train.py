@@ -1,14 +1,17 @@
 """What each lever of training brings: seconds per step with it, beside plain float32 in the same run.
 
     python -m benchmarks.speed_train --preset paper --size 64 --batch 8
-    python -m benchmarks.speed_train --preset small --size 32 --batch 64 --device cuda --levers bfloat16 compile all
+    python -m benchmarks.speed_train --preset small --size 32 --batch 64 --device cuda --steps 50 \
+        --levers bfloat16 bfloat16+graph
 
 Levers are settings of ``munitaug.train``: "channels-last" (memory layout), "bfloat16" (convolutions and products),
-"compile" (torch.compile of the losses) and their sums, "bfloat16+channels-last" and "all". Each round trains with every
+"compile" (torch.compile of the losses), "graph" (a whole step recorded and replayed, on a GPU) and sums of them; "all"
+is the first three. Each round trains with every
 lever for a few steps on random images, one after the other, so that a busy machine slows them alike; the first steps of
 a run, which compile and warm up, do not count. Medians over all rounds are compared.
 
-Rows "train-step-LEVER-vs-float32" with ``ratio`` (above 1 is faster) are appended to --out.
+Rows "train-step-LEVER-vs-float32" with ``ratio`` (above 1 is faster) are appended to --out, and "graph-vs-eager" where
+both sides of it ran in one precision.
 """
 
 from __future__ import annotations
@@ -36,9 +39,13 @@ LEVERS: dict[str, dict[str, Any]] = {
     "bfloat16+channels-last": {"precision": "bfloat16", "channels_last": True},
     "compile": {"precision": "float32", "compile": True},
     "all": {"precision": "bfloat16", "channels_last": True, "compile": True},
+    "graph": {"precision": "float32", "cuda_graph": True},
+    "bfloat16+graph": {"precision": "bfloat16", "cuda_graph": True},
 }
 USUAL = ("channels-last", "bfloat16", "bfloat16+channels-last")
-WARM_UP = 2
+GRAPHS = {"graph": PLAIN, "bfloat16+graph": "bfloat16"}
+"""What each recorded step is compared with, beside plain float32."""
+WARM_UP = 5
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -56,10 +63,12 @@ def main(arguments: list[str] | None = None) -> None:
     for lever, times in seconds.items():
         median = statistics.median(times)
         print(f"  {lever:<24}{median:>9.4f} s a step{plain / median:>8.2f}x")
-        row = {"name": f"train-step-{lever}-vs-{PLAIN}", "ratio": round(plain / median, 3)}
-        row |= {"seconds": round(median, 5), "plain_seconds": round(plain, 5), "steps": len(times)}
-        if lever != PLAIN:
-            append_row(options.out, row | facts)
+        compared = {f"train-step-{lever}-vs-{PLAIN}": plain} if lever != PLAIN else {}
+        if GRAPHS.get(lever) in seconds:
+            compared["graph-vs-eager"] = statistics.median(seconds[GRAPHS[lever]])
+        for name, other in compared.items():
+            row = {"name": name, "lever": lever, "ratio": round(other / median, 3), "seconds": round(median, 5)}
+            append_row(options.out, row | {"plain_seconds": round(other, 5), "steps": len(times)} | facts)
     print(f"appended to {options.out}")
 
 

@@ -25,6 +25,19 @@ def test_ratios_are_of_medians(
     assert "4.00x" in capsys.readouterr().out
 
 
+def test_a_recorded_step_is_compared_with_one_of_its_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"float32": [4.0], "bfloat16": [2.0], "bfloat16+graph": [0.5]}
+    monkeypatch.setattr(speed_train, "step_seconds", lambda lever, options: times[lever])
+    out = tmp_path / "speed.jsonl"
+    main(["--levers", "bfloat16", "bfloat16+graph", "--rounds", "1", "--out", str(out)])
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {row["name"]: row["ratio"] for row in rows} == {
+        "train-step-bfloat16-vs-float32": 2.0,
+        "train-step-bfloat16+graph-vs-float32": 8.0,
+        "graph-vs-eager": 4.0,
+    }
+
+
 def test_steps_are_timed_after_warming_up() -> None:
     options = argparse.Namespace(steps=3, batch=2, size=16, device="cpu", method="munit", preset="small")
     seconds = step_seconds("bfloat16", options)
