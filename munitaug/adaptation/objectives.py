@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def information_maximisation(logits: Tensor) -> Tensor:
+def information_maximisation(logits: Tensor, shares: Tensor | None = None) -> Tensor:
     """Gives mean entropy of each prediction minus entropy of the mean prediction, in nats.
 
     Small when each image is classified surely and the classes are used evenly: SHOT-IM (Liang, Hu & Feng,
@@ -17,12 +17,15 @@ def information_maximisation(logits: Tensor) -> Tensor:
 
     Args:
         logits: N x classes of a batch of target images.
+        shares: C positive numbers with sum 1, how often each class should be used: the second term is then the
+            divergence of the mean prediction from them (Krause, Perona & Gomes 2010, section 3.3). None: evenly.
     """
     log_chances = F.log_softmax(logits.float(), dim=1)
     chances = log_chances.exp()
     each = -(chances * log_chances).sum(dim=1).mean()
     mean = chances.mean(dim=0)
-    return each + (mean * (mean + 1e-8).log()).sum()
+    wanted = 0.0 if shares is None else (shares + 1e-8).log()
+    return each + (mean * ((mean + 1e-8).log() - wanted)).sum()
 
 
 def view_consistency(weak_logits: Tensor, strong_logits: Tensor, threshold: float = 0.9) -> Tensor:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,9 @@ from munitaug.translator import Translator
 
 WEAK = ClassicAugmentation()
 STRONG = ClassicAugmentation(rotation_deg=20.0, shear=0.3, scale=0.25, shift=0.12, contrast=0.4, noise=0.15)
+BENT = replace(STRONG, elastic=0.06)
 TEACHER_DECAY = 0.99
+SHARES_DECAY = 0.98
 
 Restyle = Callable[[Tensor, torch.Generator], Tensor]
 """(target images N x C x H x W in [-1, 1], generator on the CPU) -> the same contents in other styles of the target."""
@@ -58,6 +61,8 @@ def self_train(
     label_weight: float = 1.0,
     restyle: Restyle | None = None,
     information_weight: float = 1.0,
+    even: bool = True,
+    strong: ClassicAugmentation = STRONG,
     settle: bool = True,
     progress: str = "",
     on_update: OnUpdate | None = None,
@@ -76,6 +81,9 @@ def self_train(
         label_weight: of their cross-entropy.
         restyle: gives a further view of target images for ``settings.restyle_weight``, or None.
         information_weight: of information maximisation; 0 leaves it out.
+        even: classes shall be used evenly; or else as often as the teacher has used them lately, which is for a
+            classifier that is right mostly, of a target whose classes are not equally frequent.
+        strong: the changes of the views that learn.
         settle: lower the learning rate to zero in the end; without it the averaging alone calms the weights, which
             generalises better where predictions are already good (stochastic weight averaging, Izmailov et al. 2018).
         progress: label of the progress bar; empty for none.
@@ -86,12 +94,13 @@ def self_train(
         classifier, settings.self_lr, settings.weight_decay, settings.self_steps, settle=settle
     )
     teacher = deepcopy(classifier).requires_grad_(False).train()  # with the batch's own statistics, like its pupil
+    terms = _TargetTerms(settings, information_weight, restyle, strong, None if even else SHARES_DECAY)
     classifier.train()
     for step in tqdm(range(settings.self_steps), desc=progress, unit="step", disable=not progress, leave=False):
         generator = torch_generator(seed, "target", step)
         index = torch.randint(len(task.target_images), (2 * settings.batch_size,), generator=generator)
         images = task.target_images[index]
-        loss = _target_loss(classifier, teacher, images, settings, information_weight, restyle, generator)
+        loss = terms.of(classifier, teacher, images, generator)
         if labelled is not None:
             known, labels = labelled(step)
             with in_precision(settings, known):
@@ -121,34 +130,53 @@ def restyled_by(translator: Translator) -> Restyle:
     return restyle
 
 
-def _target_loss(
-    classifier: nn.Module,
-    teacher: nn.Module,
-    images: Tensor,
-    settings: FitSettings,
-    information_weight: float,
-    restyle: Restyle | None,
-    generator: torch.Generator,
-) -> Tensor:
-    """Gives the weighted terms of one target batch; views that have no weight are not made."""
-    views, weights = [WEAK(images, generator)], [0.0]
-    if settings.consistency_weight > 0.0:
-        views.append(STRONG(images, generator))
-        weights.append(settings.consistency_weight)
-    if restyle is not None and settings.restyle_weight > 0.0:
-        with torch.no_grad(), in_precision(settings, images):
-            restyled = restyle(images, generator)
-        views.append(STRONG(restyled, generator))
-        weights.append(settings.restyle_weight)
-    with in_precision(settings, images):
-        logits = classifier(channels_last(torch.cat(views))).split(len(images))
-    loss = information_weight * information_maximisation(logits[0])
-    if len(views) > 1:
-        with torch.no_grad(), in_precision(settings, images):
-            known = teacher(channels_last(views[0]))
+class _TargetTerms:
+    """The weighted terms of target batches; views that have no weight are not made."""
+
+    def __init__(
+        self,
+        settings: FitSettings,
+        information_weight: float,
+        restyle: Restyle | None,
+        strong: ClassicAugmentation,
+        shares_decay: float | None,
+    ) -> None:
+        self.settings = settings
+        self.information_weight = information_weight
+        self.restyle = restyle if settings.restyle_weight > 0.0 else None
+        self.strong = strong
+        self.shares_decay = shares_decay
+        self.shares: Tensor | None = None
+
+    def of(self, classifier: nn.Module, teacher: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Gives their sum for one batch."""
+        settings = self.settings
+        views, weights = [WEAK(images, generator)], [0.0]
+        if settings.consistency_weight > 0.0:
+            views.append(self.strong(images, generator))
+            weights.append(settings.consistency_weight)
+        if self.restyle is not None:
+            with torch.no_grad(), in_precision(settings, images):
+                restyled = self.restyle(images, generator)
+            views.append(self.strong(restyled, generator))
+            weights.append(settings.restyle_weight)
+        with in_precision(settings, images):
+            logits = classifier(channels_last(torch.cat(views))).split(len(images))
+        known = None
+        if len(views) > 1 or self.shares_decay is not None:
+            with torch.no_grad(), in_precision(settings, images):
+                known = teacher(channels_last(views[0]))
+            self._follow_shares(known)
+        loss = self.information_weight * information_maximisation(logits[0], self.shares)
         for weight, view in zip(weights[1:], logits[1:], strict=True):
+            assert known is not None
             loss = loss + weight * view_consistency(known, view, settings.threshold)
-    return loss
+        return loss
+
+    def _follow_shares(self, known: Tensor) -> None:
+        if self.shares_decay is not None:
+            now = known.float().softmax(dim=1).mean(dim=0)
+            self.shares = now if self.shares is None else self.shares.lerp(now, 1.0 - self.shares_decay)
 
 
 @torch.no_grad()

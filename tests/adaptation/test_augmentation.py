@@ -107,3 +107,27 @@ def test_images_of_a_batch_are_not_mixed() -> None:
     images = values.view(-1, 1, 1, 1).expand(-1, 1, 16, 16)
     moved = only(rotation_deg=20.0, shear=0.3, scale=0.2, shift=0.2)(images, torch_generator(0))
     assert torch.allclose(moved, images, atol=1e-5)
+
+
+def test_elastic_moves_follow_the_points_between_which_they_are_interpolated() -> None:
+    """Where the corners of the drawn points are, the image shows what lay there before the move."""
+    side = 31
+    ramps = torch.stack(torch.meshgrid(torch.linspace(-0.5, 0.5, side), torch.linspace(-0.5, 0.5, side), indexing="ij"))
+    bent = only(elastic=0.05)(ramps[None], torch_generator(3))[0]
+    generator = torch_generator(3)
+    torch.rand(1, 8, generator=generator), torch.randn(1, 2, side, side, generator=generator)
+    right, down = 0.05 * torch.randn(1, 2, 4, 4, generator=generator)[0]
+    pixels = torch.tensor([0, 10, 20, 30])  # points lie at every tenth pixel
+    moved = (
+        (bent - ramps)[:, pixels][:, :, pixels] * 2 * (side - 1) / side
+    )  # a ramp of 1 over the centres of all pixels
+    inner = slice(1, 3)  # near the border an image has no more to show
+    torch.testing.assert_close(moved[0, inner, inner], down[inner, inner], atol=2e-3, rtol=0.02)
+    torch.testing.assert_close(moved[1, inner, inner], right[inner, inner], atol=2e-3, rtol=0.02)
+
+
+def test_without_elastic_moves_nothing_more_is_drawn() -> None:
+    images, first, second = torch.rand(3, 1, 16, 16), torch_generator(0), torch_generator(0)
+    only()(images, first)
+    torch.rand(3, 8, generator=second), torch.randn(images.shape, generator=second)
+    assert torch.equal(torch.rand(5, generator=first), torch.rand(5, generator=second))

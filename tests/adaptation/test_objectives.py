@@ -27,6 +27,18 @@ def test_information_maximisation_is_mean_entropy_minus_entropy_of_the_mean() ->
     assert information_maximisation(logits).item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_information_maximisation_with_shares_is_mean_entropy_plus_divergence_from_them() -> None:
+    torch.manual_seed(0)
+    logits, shares = torch.randn(7, 4), torch.tensor([0.4, 0.3, 0.2, 0.1])
+    chances = logits.softmax(dim=1)
+    each = sum(-sum(float(p) * math.log(float(p)) for p in row) for row in chances) / 7
+    mean = chances.mean(dim=0)
+    divergence = sum(float(p) * math.log(float(p) / float(q)) for p, q in zip(mean, shares, strict=True))
+    assert information_maximisation(logits, shares).item() == pytest.approx(each + divergence, abs=1e-5)
+    even = information_maximisation(logits, torch.full((4,), 0.25))
+    assert even.item() == pytest.approx(information_maximisation(logits).item() + math.log(4), abs=1e-5)
+
+
 def test_information_maximisation_of_uniform_predictions_is_zero() -> None:
     assert information_maximisation(torch.zeros(6, 5)).item() == pytest.approx(0.0, abs=1e-6)
 

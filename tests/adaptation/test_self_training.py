@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from munitaug.adaptation import (
+    ClassicAugmentation,
     FitSettings,
     SmallClassifier,
     estimate_norms,
@@ -19,7 +20,7 @@ from munitaug.adaptation import (
     self_training,
     source_batches,
 )
-from munitaug.adaptation.objectives import information_maximisation
+from munitaug.adaptation.objectives import information_maximisation, view_consistency
 from munitaug.images import uint8_to_model
 from munitaug.methods import Munit
 from tests.runs import TINY_GREY, toy_images, toy_task
@@ -94,6 +95,45 @@ def test_each_term_changes_the_result(term: str) -> None:
         for settings, weight in ((base, 1.0), (changed, information))
     )
     assert not torch.equal(whole["head.weight"], without["head.weight"])
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_classes_are_wanted_evenly_or_as_often_as_the_teacher_uses_them(
+    even: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[Tensor | None] = []
+    used: list[Tensor] = []
+
+    def noted_shares(logits: Tensor, shares: Tensor | None) -> Tensor:
+        wanted.append(shares)
+        return information_maximisation(logits, shares)
+
+    def noted_use(known: Tensor, view: Tensor, threshold: float) -> Tensor:
+        used.append(known.softmax(dim=1).mean(dim=0))
+        return view_consistency(known, view, threshold)
+
+    monkeypatch.setattr(self_training, "information_maximisation", noted_shares)
+    monkeypatch.setattr(self_training, "view_consistency", noted_use)
+    self_train(small(), toy_task(), QUICK, 0, even=even)
+    assert len(wanted) == len(used) == 15
+    expected = used[0]
+    for shares, now in zip(wanted, used, strict=True):
+        assert even == (shares is None)
+        expected = 0.98 * expected + 0.02 * now
+        if shares is not None:
+            torch.testing.assert_close(shares, expected)
+
+
+def test_strong_views_are_changed_as_asked_for() -> None:
+    calls: list[int] = []
+
+    class Counting(ClassicAugmentation):
+        def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+            calls.append(len(images))
+            return super().__call__(images, generator)
+
+    self_train(small(), toy_task(), QUICK, 0, strong=Counting())
+    assert calls == [32] * 15
 
 
 def upside_down(images: Tensor, generator: torch.Generator) -> Tensor:
