@@ -15,7 +15,8 @@ The floor is the larger of operations over peak and bytes over bandwidth; no arr
 That of a file is the floor of its translations and of compressing the images (at zlib's rate for noise, on all cores),
 because both use the same cores on a CPU; or, if that is more, the time to write them to disk. Measured is the median of
 several runs through the public functions. ``share`` is floor over measured: 1 is perfect. One JSON line per piece is
-appended to --out; for training at 256 px in bfloat16 on a GPU also "mfu-bf16", the share of the peak operations.
+appended to --out; for training at 256 px in bfloat16 on a GPU also "mfu-bf16", the share of the
+operations of the measured product of matrices.
 """
 
 from __future__ import annotations

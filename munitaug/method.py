@@ -145,6 +145,16 @@ class Method(nn.Module, ABC):
         del domain
         return None
 
+    def check(self, pair: Pair) -> None:
+        """Refuses a batch that its losses cannot use; by default none.
+
+        Losses refuse it too; but where a step is recorded, which looks at no number, this is asked before each step.
+
+        Raises:
+            ValueError: what is missing, and what to do.
+        """
+        del pair
+
     def shared(self, pair: Pair) -> dict[str, Any]:
         """Gives what the losses of several phases make alike of a batch, with its graph; by default nothing.
 

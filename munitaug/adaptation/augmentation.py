@@ -20,7 +20,7 @@ ELASTIC_POINTS = 4
 
 @dataclass(frozen=True)
 class ClassicAugmentation:
-    """Ranges of the drawn changes; each is uniform.
+    """Ranges of the drawn changes; each is uniform but for ``elastic``.
 
     Args:
         rotation_deg: largest turn to either side, in degrees.
@@ -30,7 +30,8 @@ class ClassicAugmentation:
         contrast: largest change of contrast, as a fraction.
         noise: largest standard deviation of added noise, in units of [-1, 1].
         elastic: standard deviation (normal, not uniform) of how far each of 4 x 4 points is moved to either side and up
-            or down, as a fraction of half the side; between them moves are interpolated. After Simard, Steinkraus &
+            or down, as a fraction of half the side; between them moves are interpolated. It comes last, so it smooths
+            the noise too. After Simard, Steinkraus &
             Platt, ICDAR 2003, who smooth a move of every pixel.
     """
 

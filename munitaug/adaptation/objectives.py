@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def information_maximisation(logits: Tensor, shares: Tensor | None = None) -> Tensor:
-    """Gives mean entropy of each prediction minus entropy of the mean prediction, in nats.
+    """Gives mean entropy of each prediction minus entropy of the mean prediction, in nats; without ``shares``.
 
     Small when each image is classified surely and the classes are used evenly: SHOT-IM (Liang, Hu & Feng,
     ICML 2020, eq. 3; the idea is Krause, Perona & Gomes 2010).

@@ -163,7 +163,7 @@ class _TargetTerms:
         with in_precision(settings, images):
             logits = classifier(channels_last(torch.cat(views))).split(len(images))
         known = None
-        if len(views) > 1 or self.shares_decay is not None:
+        if len(views) > 1 or (self.shares_decay is not None and self.information_weight > 0.0):
             with torch.no_grad(), in_precision(settings, images):
                 known = teacher(channels_last(views[0]))
             self._follow_shares(known)

@@ -24,7 +24,8 @@ def turn_of(pair: Pair) -> tuple[int, int]:
 def drawn(pair: Pair, draw: Draw, *purpose: int | str) -> Tensor:
     """Gives a random draw for the whole batch, on the images' device: a function of the pair's seed and the purpose.
 
-    What a method of ``records_steps`` draws it draws here, so that a recorded step finds each step's draws.
+    What a method of ``records_steps`` draws it draws here, so that a recorded step finds each step's draws. There
+    ``draw`` is kept: it must not hold the pair or what was made of it. One purpose stands for one draw of a step.
     """
     if pair.held is not None:
         return pair.held(pair, draw, purpose)

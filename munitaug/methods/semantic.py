@@ -86,6 +86,16 @@ class SemanticConsistency(Method):
         """Prepares the inner method."""
         self.method.prepare(pairs)
 
+    def check(self, pair: Pair) -> None:
+        """Refuses images without labels where the term needs them.
+
+        Raises:
+            LabelMissingError: the pair has no labels, or not all.
+        """
+        self.method.check(pair)
+        if self.weight > 0.0 and not self._between_unlabelled(pair):
+            _check_labels(pair)
+
     def shared(self, pair: Pair) -> dict[str, Any]:
         """Gives what the inner method's losses share."""
         return self.method.shared(pair)
@@ -100,11 +110,13 @@ class SemanticConsistency(Method):
         Raises:
             LabelMissingError: the pair has no labels.
         """
-        if pair.label_a is None or (pair.held is None and bool((pair.label_a == UNLABELLED).any())):
-            raise LabelMissingError("semantic consistency needs labels of the source images, but there are none")
+        if pair.held is None:  # of a recorded step it was checked before
+            _check_labels(pair)
+        assert pair.label_a is not None
         translator = self.method.translator(*pair.domains)
         styles = PriorStyles(translator.style_dim)
-        whole = drawn(pair, lambda generator: styles.sample(pair.batch_size, 1, generator), "style", "semantic")
+        count = pair.batch_size  # what draws is kept where steps are recorded, and must not keep the pair
+        whole = drawn(pair, lambda generator: styles.sample(count, 1, generator), "style", "semantic")
         style = pair.rows(whole)
         logits = self._classifier[0](_translated(translator, pair, style))
         return F.cross_entropy(logits.float(), pair.label_a)
@@ -122,6 +134,11 @@ class SemanticConsistency(Method):
             return terms
 
         return loss
+
+
+def _check_labels(pair: Pair) -> None:
+    if pair.label_a is None or bool((pair.label_a == UNLABELLED).any()):
+        raise LabelMissingError("semantic consistency needs labels of the source images, but there are none")
 
 
 def _translated(translator: Translator, pair: Pair, style: Tensor) -> Tensor:

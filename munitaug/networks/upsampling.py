@@ -4,7 +4,7 @@ Of the 25 values under a 5 x 5 kernel at most 9 differ, because each is repeated
 kernel at most 4. So the kernel's weights are summed where they meet the same value: one smaller kernel for each of the
 four places within a repeated value (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?",
 take such kernels as weights of their own). The sums are exact. Reflection at the border of the doubled maps shows a 3 x
-3 kernel what repetition does; for 5 x 5 it needs a correction: convolutions of lone rows and columns.
+3 kernel what repetition does; for 5 x 5 it needs a correction along the border.
 
 Floor 1: imports torch only.
 """

@@ -164,7 +164,7 @@ def _facts(
         "target": {"name": target.name, "images": len(target)},
         "method": method,
         "preset": preset,
-        "training": asdict(training),
+        "training": {name: value for name, value in asdict(training).items() if name != "cuda_graph"},  # may change
         "semantic_weight": semantic_weight,
         "fit": asdict(fit),
     }

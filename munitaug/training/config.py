@@ -78,6 +78,8 @@ class TrainConfig:
             raise ValueError(f"cuda_graph needs a GPU, got device {str(device)!r}; leave it out on a CPU")
         if self.cuda_graph and self.accumulate > 1:
             raise ValueError(f"cuda_graph takes whole batches, got accumulate {self.accumulate}; leave out one of them")
+        if self.cuda_graph and self.compile:
+            raise ValueError("cuda_graph and compile were not tried together; leave out one of them")
 
     def turn_size(self, ranks: int) -> int:
         """Gives the images of each domain that a rank takes at a turn.

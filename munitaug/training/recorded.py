@@ -9,19 +9,21 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from munitaug.random import torch_generator
-from munitaug.types import UNLABELLED, Draw, Pair
+from munitaug.types import Draw, Pair
 
 Body = Callable[[Pair], Tensor]
 """One step without a look at a number: forward, backward, update. Gives the loss terms, T float32."""
-Record = Callable[[Callable[[], None]], Callable[[], None]]
-"""Records what a function asks of the device; gives what does that again."""
+Record = Callable[[Callable[[], None], torch.cuda.Stream | None], Callable[[], None]]
+"""(function, stream of a GPU) -> what does again what the function asked of the GPU."""
 
 WARM_UP_STEPS = 3
 """Steps done before recording, in which torch makes the optimisers' state and picks its kernels."""
@@ -48,34 +50,45 @@ class HeldDraws:
 class RecordedStep:
     """Runs a step: the first ones as they are, then recorded once, then replayed.
 
-    A batch with an image without label runs as it is, so that a loss that needs labels can refuse it.
-
     Args:
         body: one step; reads the pair and weights, and changes weights, in place.
         move: gives a pair on the device that the step runs on.
+        check: refuses a pair, which may lie on the CPU, before it is used.
         record: by default a CUDA graph.
     """
 
-    def __init__(self, body: Body, move: Callable[[Pair], Pair], record: Record | None = None) -> None:
+    def __init__(
+        self,
+        body: Body,
+        move: Callable[[Pair], Pair],
+        check: Callable[[Pair], None] = lambda pair: None,
+        record: Record | None = None,
+    ) -> None:
         self._body = body
         self._move = move
+        self._check = check
         self._record = record_on_gpu if record is None else record
         self._draws = HeldDraws()
         self._pair: Pair | None = None
+        self._stream: torch.cuda.Stream | None = None
         self._terms: Tensor | None = None
         self._replay: Callable[[], None] | None = None
         self._done = 0
 
     def __call__(self, pair: Pair) -> Tensor:
-        """Runs the step on a pair, which may lie on the CPU; gives the loss terms, T float32."""
-        if pair.label_a is not None and bool((pair.label_a == UNLABELLED).any()):
-            return self._body(self._move(pair))
+        """Runs the step on a pair, which may lie on the CPU; gives the loss terms, T float32.
+
+        Raises:
+            ValueError: the pair cannot be used, or has other labels or sizes than the first.
+        """
+        self._check(pair)
         held = self._held(pair)
         self._done += 1
         if self._done <= WARM_UP_STEPS:
-            return _beside(lambda: self._body(held), held.a.device)
+            with self._beside():
+                return self._body(held)
         if self._replay is None:
-            self._replay = self._record(lambda: self._keep(self._body(held)))
+            self._replay = self._record(lambda: self._keep(self._body(held)), self._stream)
         self._replay()
         assert self._terms is not None
         return self._terms
@@ -86,10 +99,16 @@ class RecordedStep:
             moved = self._move(pair)
             label = None if moved.label_a is None else moved.label_a.clone()
             self._pair = replace(moved, a=moved.a.clone(), b=moved.b.clone(), label_a=label, held=self._draws)
+            if moved.a.device.type == "cuda":
+                self._stream = torch.cuda.Stream(moved.a.device)
             return self._pair
         held = self._pair
+        if pair.a.shape != held.a.shape or pair.b.shape != held.b.shape:
+            raise ValueError(f"a recorded step takes images {tuple(held.a.shape)}, got {tuple(pair.a.shape)}")
         held.a.copy_(pair.a, non_blocking=True)
         held.b.copy_(pair.b, non_blocking=True)
+        if (held.label_a is None) != (pair.label_a is None):
+            raise ValueError("a recorded step takes labels with every batch or with none; leave cuda_graph out")
         if held.label_a is not None and pair.label_a is not None:
             held.label_a.copy_(pair.label_a, non_blocking=True)
         self._draws.renew(pair.seed)
@@ -98,22 +117,24 @@ class RecordedStep:
     def _keep(self, terms: Tensor) -> None:
         self._terms = terms
 
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """Runs on the stream that records later, where there is one: what torch keeps from step to step knows it."""
+        if self._stream is None:
+            yield
+            return
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*capturable=True.*")  # said of steps that are not recorded yet
+            yield
+        current.wait_stream(self._stream)
 
-def record_on_gpu(step: Callable[[], None]) -> Callable[[], None]:
-    """Records a step as a CUDA graph; gives its replay."""
+
+def record_on_gpu(step: Callable[[], None], stream: torch.cuda.Stream | None) -> Callable[[], None]:
+    """Records a step on a stream as a CUDA graph; gives its replay."""
+    assert stream is not None
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.device(stream.device), torch.cuda.graph(graph, stream=stream):
         step()
     return graph.replay
-
-
-def _beside(run: Callable[[], Tensor], device: torch.device) -> Tensor:
-    """Runs on a stream of its own where there are any, as torch wants it of what is recorded later."""
-    if device.type != "cuda":
-        return run()
-    current, beside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-    beside.wait_stream(current)
-    with torch.cuda.stream(beside):
-        terms = run()
-    current.wait_stream(beside)
-    return terms

@@ -68,7 +68,7 @@ class Trainer:
         self.shared = torch.compile(method.shared) if config.compile else method.shared
         self.optimisers = {phase.name: self._adam(phase) for phase in self.phases}
         self.term_names: list[str] = []
-        self.recorded = RecordedStep(self._whole_step, self._to_device) if config.cuda_graph else None
+        self.recorded = self._recorder() if config.cuda_graph else None
         if config.cuda_graph:
             _check_recordable(method, self.phases)
         decay = method.optimiser.ema_decay
@@ -334,6 +334,9 @@ class Trainer:
                 raise OSError(error.errno, f"{error.strerror}; {advice}", error.filename) from error
         ranks.wait()
 
+    def _recorder(self) -> RecordedStep:
+        return RecordedStep(self._whole_step, self._to_device, self.method.check)
+
     def _restore(self) -> int:
         tensors, step = load_state(self.folder / STATE_FILE)
         try:
@@ -342,6 +345,8 @@ class Trainer:
                 restore_optimiser(f"optimiser/{name}", optimiser, tensors)
             if self.averaged is not None:
                 self.averaged.restore(_under("average/", tensors))
+            if self.recorded is not None:  # what it read lies elsewhere now
+                self.recorded = self._recorder()
         except (IndexError, KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"{self.folder / STATE_FILE} belongs to another method or configuration: {error}"
@@ -370,7 +375,7 @@ def _parameters(phase: Phase) -> list[nn.Parameter]:
 
 def _check_recordable(method: Method, phases: tuple[Phase, ...]) -> None:
     if not method.records_steps or any(phase.every > 1 for phase in phases):
-        raise ValueError(f"cuda_graph is for methods whose steps can be recorded (munit), not {method.core.name}")
+        raise ValueError(f"cuda_graph is for methods whose steps can be recorded (munit), {method.core.name} is none")
     if ranks.count() > 1:
         raise ValueError(f"cuda_graph is for one rank, but there are {ranks.count()}; leave it out")
 
