@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +42,6 @@ from munitaug.translator import Translator
 
 WEAK = ClassicAugmentation()
 STRONG = ClassicAugmentation(rotation_deg=20.0, shear=0.3, scale=0.25, shift=0.12, contrast=0.4, noise=0.15)
-BENT = replace(STRONG, elastic=0.06)
 TEACHER_DECAY = 0.99
 SHARES_DECAY = 0.98
 
@@ -82,7 +80,7 @@ def self_train(
         restyle: gives a further view of target images for ``settings.restyle_weight``, or None.
         information_weight: of information maximisation; 0 leaves it out.
         even: classes shall be used evenly; or else as often as the teacher has used them lately, which is for a
-            classifier that is right mostly, of a target whose classes are not equally frequent.
+            target whose classes are far from equally frequent: it also keeps the teacher's errors more easily.
         strong: the changes of the views that learn.
         settle: lower the learning rate to zero in the end; without it the averaging alone calms the weights, which
             generalises better where predictions are already good (stochastic weight averaging, Izmailov et al. 2018).

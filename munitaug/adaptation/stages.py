@@ -15,7 +15,7 @@ from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import build_classifier
 from munitaug.adaptation.fit import FitSettings, OnUpdate, channels_last, fit, source_batches, styled_batches
 from munitaug.adaptation.objectives import information_maximisation
-from munitaug.adaptation.self_training import BENT, restyled_by, self_train
+from munitaug.adaptation.self_training import restyled_by, self_train
 from munitaug.adaptation.task import SCORE_BATCH, Task
 from munitaug.random import seed_of
 from munitaug.translator import Translator
@@ -159,8 +159,6 @@ def refine(
 ) -> nn.Module:
     """Gives a self-trained classifier, trained further with restyled views; in evaluation mode.
 
-    By now it is mostly right, so classes are wanted as often as it uses them, not evenly; and views may be bent too.
-
     Args:
         classifier: changed in place.
         task: its target images are used, nothing else.
@@ -180,8 +178,6 @@ def refine(
             replace(settings, self_steps=settings.refine_steps),
             own_seed,
             restyle=None if restyler is None else restyled_by(restyler),
-            even=False,
-            strong=BENT,
             settle=False,
             progress=stage if progress else "",
             on_update=_of_stage(stage, on_update),
