@@ -20,6 +20,8 @@ def test_every_way_is_measured_and_written_down(tmp_path: Path, capsys: pytest.C
     lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     rates = {line["way"]: line for line in lines if "images_per_cpu_second" in line}
     assert set(rates) == {"loop", "per sample", "in data set", "in collate", "after loader", "ahead"}
+    (overhead,) = [line for line in lines if line.get("name") == "loader-overhead"]
+    assert overhead["ratio"] > 0.0
     steps = {line["way"] for line in lines if "milliseconds_per_batch" in line}
     assert steps == {f"{way}, with a training step" for way in ("step alone", "after loader", "ahead")}
     for line in lines:
@@ -31,6 +33,21 @@ def test_every_way_is_measured_and_written_down(tmp_path: Path, capsys: pytest.C
     printed = capsys.readouterr().out
     assert "images per CPU-second" in printed
     assert "step alone" in printed
+
+
+def test_the_overhead_of_the_loader_is_set_against_step_and_generator_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "_measure_way", lambda cell, *_: (1.0, 8.0))  # 4 images: half a second a batch
+    monkeypatch.setattr(
+        speed, "_measure_steps", lambda *_: {"step alone": 1500.0, "after loader": 1.0, "ahead": 3000.0}
+    )
+    out = tmp_path / "speed.jsonl"
+    arguments = ["transform", "--sizes", "16", "--variants", "2", "--batches", "1", "--batch-size", "2"]
+    speed.main([*arguments, "--out", str(out)])
+    (row,) = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert (row["name"], row["ratio"]) == ("loader-overhead", 1.5)
+    assert {"device", "commit", "date", "command", "size_px", "batch_size", "preset"} <= row.keys()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
