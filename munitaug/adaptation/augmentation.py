@@ -31,8 +31,7 @@ class ClassicAugmentation:
         noise: largest standard deviation of added noise, in units of [-1, 1].
         elastic: standard deviation (normal, not uniform) of how far each of 4 x 4 points is moved to either side and up
             or down, as a fraction of half the side; between them moves are interpolated. It comes last, so it smooths
-            the noise too. After Simard, Steinkraus &
-            Platt, ICDAR 2003, who smooth a move of every pixel.
+            the noise too. After Simard, Steinkraus & Platt, ICDAR 2003, who smooth a move of every pixel.
     """
 
     rotation_deg: float = 12.0

@@ -143,12 +143,13 @@ def _check_labels(pair: Pair) -> None:
 
 def _translated(translator: Translator, pair: Pair, style: Tensor) -> Tensor:
     """Gives N x C x H x W: ``pair.a`` in styles N x 1 x style_dim, from what the losses have made of it already."""
-    _, padding = pad_to_multiple(pair.a, translator.size_multiple)
     if "translation_a" in pair.shared:
-        return crop_padding(pair.shared["translation_a"], padding)
-    if "content_a" in pair.shared:
-        return crop_padding(translator.decode(pair.shared["content_a"], style.squeeze(1)), padding)
-    return translator.translate(pair.a, style).squeeze(1)
+        made = pair.shared["translation_a"]
+    elif "content_a" in pair.shared:
+        made = translator.decode(pair.shared["content_a"], style.squeeze(1))
+    else:
+        return translator.translate(pair.a, style).squeeze(1)
+    return crop_padding(made, pad_to_multiple(pair.a, translator.size_multiple)[1])
 
 
 def _translating_phase(method: Method) -> str:
