@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from munitaug.networks.narrow import MOST_CHANNELS, narrow_conv
 from munitaug.networks.norms import MunitLayerNorm, adaptive_instance_norm, instance_norm
+from munitaug.networks.padding import pad
+from munitaug.networks.pixels_first import is_pixels_first, pixels_first, pixels_last
 from munitaug.networks.upsampling import KERNELS as DOUBLED_KERNELS
 from munitaug.networks.upsampling import doubled_conv
+from munitaug.networks.winograd import pays, winograd_conv
 
 Norm = Literal["none", "instance", "layer"]
 Activation = Literal["none", "relu", "leaky_relu", "tanh"]
@@ -39,12 +42,20 @@ def reflect_pad(x: Tensor, pixels: int, at_least: int = 0) -> Tensor:
             are not; so deep discriminators also judge small images, which the published code refuses.
     """
     if pixels > 0:
-        mode = "reflect" if min(x.shape[-2:]) > pixels else "replicate"
-        x = F.pad(x, (pixels, pixels, pixels, pixels), mode=mode)
+        x = pad(x, pixels, "reflect" if min(x.shape[-2:]) > pixels else "replicate")
     missing_height, missing_width = max(0, at_least - x.shape[-2]), max(0, at_least - x.shape[-1])
     if missing_height or missing_width:
         x = F.pad(x, (0, missing_width, 0, missing_height), mode="replicate")
     return x
+
+
+def reflected_conv(x: Tensor, conv: nn.Conv2d, pixels: int) -> Tensor:
+    """Gives the convolution of x with a reflected border of ``pixels``, the fastest way there is for its shape."""
+    if pixels == 1 and pays(x, conv.weight, conv.stride[0]):
+        assert conv.bias is not None
+        return winograd_conv(x, conv.weight, conv.bias, "reflect", conv.stride[0])
+    out: Tensor = conv(reflect_pad(pixels_last(x), pixels, conv.kernel_size[0]))
+    return out
 
 
 class ConvUnit(nn.Module):
@@ -81,11 +92,11 @@ class ConvUnit(nn.Module):
             return self._finished(doubled_conv(x, self.conv.weight, self.conv.bias))
         if self.doubled:
             x = F.interpolate(x, scale_factor=2, mode="nearest")
-        x = reflect_pad(x, self.padding, self.kernel)
         narrow = self.conv.out_channels <= MOST_CHANNELS and self.conv.stride == (1, 1) and self.kernel > 1
         if narrow and self.norm == "none":  # with a norm the activation would come too early
+            x = reflect_pad(x, self.padding, self.kernel)
             return narrow_conv(x, self.conv.weight, self.conv.bias, lambda out: activate(out, self.activation))
-        return self._finished(self.conv(x))
+        return self._finished(reflected_conv(x, self.conv, self.padding))
 
     def _finished(self, x: Tensor) -> Tensor:
         """Gives the convolution's output, normalised and activated."""
@@ -106,8 +117,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives N x C x H x W features of the same shape."""
+        if pays(x, self.first.conv.weight):
+            x = pixels_first(x)
         out: Tensor = x + self.second(self.first(x))
-        return out
+        return pixels_first(out) if is_pixels_first(out) else out
 
 
 class AdaptiveResidualBlock(nn.Module):
@@ -130,8 +143,11 @@ class AdaptiveResidualBlock(nn.Module):
             x: N x C x H x W.
             adain: K N x 4C, K in a row for each sample: shift and scale of the first layer, then of the second.
         """
+        if pays(x, self.first.weight):
+            x = pixels_first(x)
         shift_1, scale_1, shift_2, scale_2 = adain.to(x.dtype).chunk(4, dim=1)
-        y = F.relu(adaptive_instance_norm(self.first(reflect_pad(x, 1)), shift_1, scale_1))
-        z = adaptive_instance_norm(self.second(reflect_pad(y, 1)), shift_2, scale_2)
+        y = F.relu(adaptive_instance_norm(reflected_conv(x, self.first, 1), shift_1, scale_1))
+        z = adaptive_instance_norm(reflected_conv(y, self.second, 1), shift_2, scale_2)
         sums: Tensor = x.unsqueeze(1) + z.unflatten(0, (x.shape[0], -1))
-        return sums.flatten(0, 1)
+        out = sums.flatten(0, 1)
+        return pixels_first(out) if is_pixels_first(out) else out

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from munitaug.networks.pixels_first import as_pixels, is_pixels_first, pixels_last
+
 EPSILON = 1e-5
 NOT_ZERO = 1e-20
 """Added to a variance that is divided by, so that constant maps give zeros; far below what matters elsewhere."""
@@ -20,11 +22,21 @@ def instance_norm(x: Tensor) -> Tensor:
     """Gives x with zero mean and unit (biased) variance per sample and channel; N x C x H x W.
 
     Groups of one channel are the same thing; on a CPU that operation takes a third of the time where channels come
-    first, and up to ten times as long where they come last.
+    first, and up to ten times as long where they come last. Where pixels come first, every channel of every sample is a
+    column of its own, which is what batch norm normalises.
     """
+    if is_pixels_first(x):
+        return _columns_normalised(x)
     if x.is_contiguous():
         return F.group_norm(x, x.shape[1], eps=EPSILON)
     return F.instance_norm(x, eps=EPSILON)
+
+
+def _columns_normalised(x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+    """Gives instance norm of maps that lie pixels first, times scale plus shift, N C numbers each."""
+    columns = as_pixels(x).flatten(2).flatten(0, 1)
+    normalised = torch.batch_norm(columns, scale, shift, None, None, True, 0.0, EPSILON, False)
+    return as_pixels(normalised.view(as_pixels(x).shape))
 
 
 def adaptive_instance_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -37,6 +49,12 @@ def adaptive_instance_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         shift: N x C, or K N x C for K results of each sample in a row, without K copies of it; scale: the same (no "+1"
             is added: published code adds none).
     """
+    if is_pixels_first(x) and len(shift) == len(x):
+        return _columns_normalised(x, scale.flatten(), shift.flatten())
+    if is_pixels_first(x):
+        normalised = as_pixels(instance_norm(x)).unsqueeze(3)
+        styled = normalised * scale.view(len(x), -1, x.shape[1]) + shift.view(len(x), -1, x.shape[1])
+        return as_pixels(styled.flatten(2, 3))
     shape = (x.shape[0], -1, x.shape[1], 1, 1)  # not len(x), which fixes the number in an exported graph
     return (instance_norm(x).unsqueeze(1) * scale.view(shape) + shift.view(shape)).flatten(0, 1)
 
@@ -59,6 +77,7 @@ class MunitLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives normalised features; N x C x H x W, same dtype as came in."""
+        x = pixels_last(x)
         count = x[0].numel()
         normalised, _, inverse = torch.native_group_norm(
             x, None, None, x.shape[0], x.shape[1], x.shape[2] * x.shape[3], 1, NOT_ZERO

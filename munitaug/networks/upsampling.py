@@ -15,6 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from munitaug.networks.padding import pad
+from munitaug.networks.pixels_first import pixels_last
+from munitaug.networks.winograd import pays, winograd_conv
+
 KERNELS = (3, 5)
 
 
@@ -29,10 +33,14 @@ def doubled_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         N x O x 2H x 2W.
     """
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     if weight.shape[-1] == 3:
-        return _with_kernels_of_two(padded, weight, bias)
-    out = F.pixel_shuffle(F.conv2d(padded, summed_kernels(weight), bias.repeat_interleave(4)), 2)
+        return _with_kernels_of_two(pad(x, 1, "replicate"), weight, bias)
+    kernels, biases = summed_kernels(weight), bias.repeat_interleave(4)
+    if pays(x, kernels):
+        maps = pixels_last(winograd_conv(x, kernels, biases, "replicate"))
+    else:
+        maps = F.conv2d(pad(x, 1, "replicate"), kernels, biases)
+    out = F.pixel_shuffle(maps, 2)
     return out if min(x.shape[-2:]) == 1 else _reflected(out, x, weight)
 
 
