@@ -30,7 +30,7 @@ from munitaug.methods import METHODS
 from munitaug.recipes.classifier import CLASSIFIER_FILE, load_classifier, save_classifier
 from munitaug.recipes.evaluate import check_classes
 from munitaug.recipes.options import DataOptions, Json, run_folder
-from munitaug.recipes.train import SemanticOptions, train
+from munitaug.recipes.train import MAY_CHANGE, SemanticOptions, train
 from munitaug.training import TrainConfig, resolve_device
 from munitaug.types import Interrupted
 
@@ -164,7 +164,7 @@ def _facts(
         "target": {"name": target.name, "images": len(target)},
         "method": method,
         "preset": preset,
-        "training": {name: value for name, value in asdict(training).items() if name != "cuda_graph"},  # may change
+        "training": {name: value for name, value in asdict(training).items() if name not in MAY_CHANGE},
         "semantic_weight": semantic_weight,
         "fit": asdict(fit),
     }

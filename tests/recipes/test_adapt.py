@@ -122,6 +122,14 @@ def test_a_run_stopped_in_the_translator_goes_on(adapted: Adapted, tmp_path: Pat
     assert equal(weights(adapted), weights(again))
 
 
+def test_what_does_not_change_the_result_may_change(adapted: Adapted, tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    (tmp_path / "run" / "classifier.safetensors").unlink()
+    (tmp_path / "run" / "translator" / "checkpoint" / "checkpoint.json").unlink()
+    again = run(tmp_path / "run", training=replace(TWO_STEPS, keep_mib=0), resume=True)
+    assert equal(weights(adapted), weights(again))
+
+
 def test_what_is_there_is_left_alone(adapted: Adapted) -> None:
     before = adapted.classifier.read_bytes()
     with pytest.raises(FileExistsError, match="--resume"):
