@@ -6,9 +6,9 @@
 
 Levers are settings of ``munitaug.train``: "channels-last" (memory layout), "bfloat16" (convolutions and products),
 "compile" (torch.compile of the losses), "graph" (a whole step recorded and replayed, on a GPU) and sums of them; "all"
-is the first three. "bfloat16-plain" is bfloat16 without Winograd's convolutions, which are taken where they pay. Each
-round trains with every lever for a few steps on random images, one after the other, so that a busy machine slows them
-alike; the first steps of a run, which compile and warm up, do not count. Medians over all rounds are compared.
+is the first three. Each round trains with every
+lever for a few steps on random images, one after the other, so that a busy machine slows them alike; the first steps of
+a run, which compile and warm up, do not count. Medians over all rounds are compared.
 
 Rows "train-step-LEVER-vs-float32" with ``ratio`` (above 1 is faster) are appended to --out, and "graph-vs-eager" where
 both sides of it ran in one precision.
@@ -19,12 +19,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 
@@ -32,14 +30,12 @@ import munitaug
 from benchmarks.circumstances import circumstances
 from benchmarks.storing import append_row
 from munitaug.data import ArrayDomain
-from munitaug.networks import winograd
 
 PLAIN = "float32"
 LEVERS: dict[str, dict[str, Any]] = {
     PLAIN: {"precision": "float32"},
     "channels-last": {"precision": "float32", "channels_last": True},
     "bfloat16": {"precision": "bfloat16"},
-    "bfloat16-plain": {"precision": "bfloat16"},
     "bfloat16+channels-last": {"precision": "bfloat16", "channels_last": True},
     "compile": {"precision": "float32", "compile": True},
     "all": {"precision": "bfloat16", "channels_last": True, "compile": True},
@@ -47,7 +43,6 @@ LEVERS: dict[str, dict[str, Any]] = {
     "bfloat16+graph": {"precision": "bfloat16", "cuda_graph": True},
 }
 USUAL = ("channels-last", "bfloat16", "bfloat16+channels-last")
-WITHOUT_WINOGRAD = ("bfloat16-plain",)
 GRAPHS = {"graph": PLAIN, "bfloat16+graph": "bfloat16"}
 """What each recorded step is compared with, beside plain float32."""
 WARM_UP = 5
@@ -92,8 +87,7 @@ def step_seconds(lever: str, options: argparse.Namespace) -> list[float]:
     )
     images = torch.randint(0, 256, (2 * options.batch, 3, options.size, options.size), dtype=torch.uint8)
     first, second = (ArrayDomain(name, images) for name in "ab")
-    fewest = sys.maxsize if lever in WITHOUT_WINOGRAD else winograd.FEWEST_TILES
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(winograd, "FEWEST_TILES", fewest):
+    with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         munitaug.train(
             first, second, run, method=options.method, preset=options.preset, training=training, progress=False

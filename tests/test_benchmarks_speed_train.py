@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import munitaug
 from benchmarks import speed_train
 from benchmarks.speed_train import LEVERS, main, step_seconds
-from munitaug.networks import winograd
 
 
 def test_ratios_are_of_medians(
@@ -47,24 +43,6 @@ def test_steps_are_timed_after_warming_up() -> None:
     seconds = step_seconds("bfloat16", options)
     assert len(seconds) == 3
     assert min(seconds) > 0.0
-
-
-@pytest.mark.parametrize(("lever", "fewest"), [("bfloat16", winograd.FEWEST_TILES), ("bfloat16-plain", sys.maxsize)])
-def test_plain_convolutions_are_timed_without_winograds(
-    lever: str, fewest: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[int] = []
-    train = munitaug.train
-
-    def spied(*arguments: Any, **settings: Any) -> object:
-        seen.append(winograd.FEWEST_TILES)
-        return train(*arguments, **settings)
-
-    monkeypatch.setattr(munitaug, "train", spied)
-    before = winograd.FEWEST_TILES
-    step_seconds(lever, argparse.Namespace(steps=1, batch=2, size=16, device="cpu", method="munit", preset="small"))
-    assert seen == [fewest]
-    assert before == winograd.FEWEST_TILES
 
 
 def test_levers_are_settings_of_training() -> None:
