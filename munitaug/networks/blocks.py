@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from munitaug.networks.narrow import MOST_CHANNELS, narrow_conv
 from munitaug.networks.norms import MunitLayerNorm, adaptive_instance_norm, instance_norm
 from munitaug.networks.padding import pad
-from munitaug.networks.pixels_first import is_pixels_first, pixels_first, pixels_last
+from munitaug.networks.pixels_first import gradient_alike, pixels_first, pixels_last
 from munitaug.networks.upsampling import KERNELS as DOUBLED_KERNELS
 from munitaug.networks.upsampling import doubled_conv
 from munitaug.networks.winograd import pays, winograd_conv
@@ -120,7 +120,7 @@ class ResidualBlock(nn.Module):
         if pays(x, self.first.conv.weight):
             x = pixels_first(x)
         out: Tensor = x + self.second(self.first(x))
-        return pixels_first(out) if is_pixels_first(out) else out
+        return gradient_alike(out)
 
 
 class AdaptiveResidualBlock(nn.Module):
@@ -149,5 +149,4 @@ class AdaptiveResidualBlock(nn.Module):
         y = F.relu(adaptive_instance_norm(reflected_conv(x, self.first, 1), shift_1, scale_1))
         z = adaptive_instance_norm(reflected_conv(y, self.second, 1), shift_2, scale_2)
         sums: Tensor = x.unsqueeze(1) + z.unflatten(0, (x.shape[0], -1))
-        out = sums.flatten(0, 1)
-        return pixels_first(out) if is_pixels_first(out) else out
+        return gradient_alike(sums.flatten(0, 1))

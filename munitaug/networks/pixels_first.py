@@ -28,6 +28,11 @@ def pixels_first(x: Tensor) -> Tensor:
     return out
 
 
+def gradient_alike(x: Tensor) -> Tensor:
+    """Gives x as it is; where it lies pixels first, makes its gradient lie so too."""
+    return pixels_first(x) if is_pixels_first(x) else x
+
+
 def pixels_last(x: Tensor) -> Tensor:
     """Gives N x C x H x W maps that lie so; makes the gradient lie pixels first where they did."""
     if not is_pixels_first(x):
@@ -53,15 +58,20 @@ def laid_out(pixels: Tensor) -> Tensor:
     return as_pixels(pixels).reshape(columns.numel(), rows.numel()).T.contiguous().view(pixels.shape)
 
 
+def _moved(maps: Tensor) -> Tensor:
+    """Gives N x C x H x W maps that lie as H x W x N x C."""
+    return as_pixels(laid_out(as_pixels(maps)))
+
+
 class _PixelsFirst(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.came_so = is_pixels_first(x)
-        return as_pixels(laid_out(as_pixels(x)))
+        return _moved(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return as_pixels(laid_out(as_pixels(grad))) if ctx.came_so else laid_out(grad)
+        return _moved(grad) if ctx.came_so else laid_out(grad)
 
 
 class _PixelsLast(torch.autograd.Function):
@@ -71,4 +81,4 @@ class _PixelsLast(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return as_pixels(laid_out(as_pixels(grad)))
+        return _moved(grad)

@@ -7,7 +7,7 @@ import torch
 
 from munitaug.networks.norms import MunitLayerNorm, adaptive_instance_norm, instance_norm
 from munitaug.networks.padding import pad
-from munitaug.networks.pixels_first import is_pixels_first, laid_out, pixels_first, pixels_last
+from munitaug.networks.pixels_first import gradient_alike, is_pixels_first, laid_out, pixels_first, pixels_last
 
 
 def test_numbers_stay_and_order_changes_and_back() -> None:
@@ -52,6 +52,16 @@ def test_gradients_lie_as_what_they_are_of() -> None:
     assert x.grad is not None
     assert x.grad.is_contiguous()
     assert torch.equal(x.grad, weights)
+
+
+def test_a_gradient_is_made_to_lie_as_its_maps_do() -> None:
+    seen: list[bool] = []
+    for maps in (pixels_first(torch.randn(2, 3, 4, 5)), torch.randn(2, 3, 4, 5)):
+        leaf = maps.requires_grad_()
+        middle = leaf * 1
+        middle.register_hook(lambda gradient: seen.append(is_pixels_first(gradient)))
+        gradient_alike(middle).backward(torch.randn(2, 3, 4, 5))
+    assert seen == [True, False]
 
 
 @pytest.mark.parametrize("results", [1, 3])
