@@ -10,12 +10,11 @@ Floor 1: imports torch only.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Border = Literal["reflect", "replicate"]
+from munitaug.networks.padding import Border
 
 
 class Scheme(ABC):

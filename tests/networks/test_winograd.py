@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from munitaug.networks import blocks, upsampling, winograd
 from munitaug.networks.autoencoder import AutoEncoder, AutoEncoderShape
+from munitaug.networks.padding import Border
 from munitaug.networks.pixels_first import is_pixels_first, pixels_first
 from munitaug.networks.winograd import pays, winograd_conv
-from munitaug.networks.winograd_sums import Border
 
 KINDS = [
     (3, 1, "reflect", (4, 6)),
