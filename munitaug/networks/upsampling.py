@@ -11,10 +11,14 @@ Floor 1: imports torch only.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from munitaug.networks.blocks_of_pixels import spread
 from munitaug.networks.padding import pad
 from munitaug.networks.pixels_first import pixels_last
 from munitaug.networks.winograd import pays, winograd_conv
@@ -35,13 +39,14 @@ def doubled_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """
     if weight.shape[-1] == 3:
         return _with_kernels_of_two(pad(x, 1, "replicate"), weight, bias)
-    kernels, biases = summed_kernels(weight), bias.repeat_interleave(4)
+    taps = _summed_taps(weight)
+    kernels, biases = _four_kernels(taps), bias.repeat_interleave(4)
     if pays(x, kernels):
         maps = pixels_last(winograd_conv(x, kernels, biases, "replicate"))
     else:
         maps = F.conv2d(pad(x, 1, "replicate"), kernels, biases)
-    out = F.pixel_shuffle(maps, 2)
-    return out if min(x.shape[-2:]) == 1 else _reflected(out, x, weight)
+    out = spread(maps)
+    return out if min(x.shape[-2:]) == 1 else _reflected(out, x, taps)
 
 
 def _with_kernels_of_two(padded: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -62,43 +67,125 @@ def _with_kernels_of_two(padded: Tensor, weight: Tensor, bias: Tensor) -> Tensor
 
 def summed_kernels(weight: Tensor) -> Tensor:
     """Gives 4 O x C x 3 x 3 of O x C x 5 x 5, in the order that pixel_shuffle wants: out, row, column."""
-    kernels = _sums(_sums(weight, 2), 4)  # column, row, out, in, 3, 3
-    return kernels.permute(2, 1, 0, 3, 4, 5).reshape(-1, weight.shape[1], 3, 3)
+    return _four_kernels(_summed_taps(weight))
 
 
-def _sums(weight: Tensor, dim: int) -> Tensor:
-    """Gives what meets the value before, the own and the next: for the first of two equal values, and the second."""
-    first, second, third, fourth, fifth = weight.unbind(dim)
-    of_first = torch.stack([first + second, third + fourth, fifth], dim)
-    return torch.stack([of_first, torch.stack([first, second + third, fourth + fifth], dim)])
+def _four_kernels(taps: Tensor) -> Tensor:
+    by_place: Tensor = taps[..., :36].unflatten(2, (4, 3, 3)).transpose(1, 2)
+    return by_place.flatten(0, 1)
 
 
-def _reflected(out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+def _summed_taps(weight: Tensor) -> Tensor:
+    """Gives O x C x 64 of O x C x 5 x 5: all sums of taps that doubled maps ask for, as one product in float32."""
+    device = weight.device
+    has_autocast = torch.amp.is_autocast_available(device.type)
+    with torch.autocast(device.type, enabled=False) if has_autocast else nullcontext():
+        which = WHICH_TAPS if device.type == "cpu" else _which_taps(device)
+        sums: Tensor = weight.flatten(2) @ which.to(weight.dtype)
+    return sums
+
+
+def _which_taps(device: torch.device) -> Tensor:
+    """Gives 25 x 64, of zeros and ones.
+
+    36 for 2 x 2 places x 3 x 3 taps, 12 for both outermost rows x 2 places x 3 taps, 12 for columns, 4 for corners.
+    """
+    taps = torch.eye(5, device=device)
+    first, second, third, fourth, fifth = taps.unbind(1)
+    of_first = torch.stack([first + second, third + fourth, fifth], 1)
+    of_both = torch.stack([of_first, torch.stack([first, second + third, fourth + fifth], 1)])  # place, tap, sum
+    ends = taps[::4]
+    parts = [
+        torch.einsum("pka,qlb->klpqab", of_both, of_both),
+        torch.einsum("ek,plt->klept", ends, of_both),
+        torch.einsum("el,pkt->klept", ends, of_both),
+        torch.einsum("ek,fl->klef", ends, ends),
+    ]
+    return torch.cat([part.reshape(25, -1) for part in parts], 1)
+
+
+WHICH_TAPS = _which_taps(torch.device("cpu"))
+
+
+def _reflected(out: Tensor, x: Tensor, taps: Tensor) -> Tensor:
     """Gives the convolution over a reflected border of one over a repeated border; changes ``out``.
 
     Two pixels beyond the border a reflection shows the second value and a repetition the first. The outermost row and
     column of weights see that pixel, and only from the outermost row and column of the output. Written as matrix
     products: convolutions of a single row take four times as long.
+
+    Args:
+        out: N x O x 2H x 2W.
+        x: N x C x H x W.
+        taps: O x C x 64, sums of the weights.
     """
-    height, width = out.shape[-2:]
-    rows = torch.stack([x[:, :, 1] - x[:, :, 0], x[:, :, -2] - x[:, :, -1]])
-    columns = torch.stack([x[:, :, :, 1] - x[:, :, :, 0], x[:, :, :, -2] - x[:, :, :, -1]])
+    of_rows, of_columns, of_corners = taps[..., 36:].split([12, 12, 4], dim=2)
+    rows, columns = _inward_steps(x) if torch.compiler.is_compiling() else _InwardSteps.apply(x)
     corners = torch.stack([columns[..., 1] - columns[..., 0], columns[..., -2] - columns[..., -1]])
-    in_corners = torch.einsum("fenc,ocfe->noef", corners, weight[:, :, ::4, ::4])
-    beside_rows = _along(rows, torch.stack([weight[:, :, 0], weight[:, :, -1]]))
-    beside_columns = _along(columns, torch.stack([weight[..., 0], weight[..., -1]]))
-    in_height, in_width = (torch.arange(0, side, side - 1, device=out.device) for side in (height, width))
+    in_corners = torch.einsum("fenc,ocef->noef", corners, of_corners.unflatten(2, (2, 2)).transpose(2, 3))
+    beside_rows, beside_columns = _along(rows, of_rows), _along(columns, of_columns)
+    in_height, in_width = (torch.arange(0, side, side - 1, device=out.device) for side in out.shape[-2:])
     beside_columns = beside_columns.index_add(3, in_height, in_corners)
-    out = out.index_add_(2, in_height, beside_rows)
-    return out.index_add_(3, in_width, beside_columns.transpose(2, 3))
+    if torch.compiler.is_compiling():
+        return out.index_add_(2, in_height, beside_rows).index_add_(3, in_width, beside_columns.transpose(2, 3))
+    with_borders: Tensor = _BordersAdded.apply(out, beside_rows, beside_columns)
+    return with_borders
 
 
-def _along(lines: Tensor, kernels: Tensor) -> Tensor:
+def _inward_steps(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Gives by how much the second line exceeds the outermost, 2 x N x C x W of rows and 2 x N x C x H of columns."""
+    rows = torch.stack([x[:, :, 1] - x[:, :, 0], x[:, :, -2] - x[:, :, -1]])
+    return rows, torch.stack([x[:, :, :, 1] - x[:, :, :, 0], x[:, :, :, -2] - x[:, :, :, -1]])
+
+
+class _InwardSteps(torch.autograd.Function):
+    """The inward steps; one gradient as large as the maps in place of eight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.like = x.shape
+        return _inward_steps(x)
+
+    @staticmethod
+    def backward(ctx: Any, rows: Tensor, columns: Tensor) -> Tensor:
+        grad = rows.new_zeros(ctx.like)
+        for dim, steps in ((2, rows), (3, columns)):
+            side = grad.shape[dim]
+            for step, outermost, second in zip(steps, (0, side - 1), (1, side - 2), strict=True):
+                grad.select(dim, second).add_(step)
+                grad.select(dim, outermost).sub_(step)
+        return grad
+
+
+class _BordersAdded(torch.autograd.Function):
+    """Adds N x O x 2 x W to the outermost rows and N x O x 2 x H to the outermost columns of N x O x H x W, in place.
+
+    As index_add_, which copies the maps for columns.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, out: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        ctx.mark_dirty(out)
+        for at in (0, -1):
+            out.select(2, at).add_(rows.select(2, at))
+            out.select(3, at).add_(columns.select(2, at))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rows, columns = (torch.stack([grad.select(dim, 0), grad.select(dim, -1)], 2) for dim in (2, 3))
+        return grad, rows, columns
+
+
+def _along(lines: Tensor, taps: Tensor) -> Tensor:
     """Gives N x O x E x 2 L: E lines of N x C x L values, doubled, their ends repeated, each under its kernel.
 
     Args:
         lines: E x N x C x L.
-        kernels: E x O x C x 5.
+        taps: O x C x 12: of E lines, 2 places within a repeated value, 3 taps.
     """
-    seen = F.pad(lines.flatten(0, 1), (1, 1), mode="replicate").unflatten(0, lines.shape[:2]).unfold(3, 3, 1)
-    return torch.einsum("enclt,peoct->noelp", seen, _sums(kernels, 3)).flatten(3)
+    products = torch.einsum("encl,ocept->tnoelp", lines, taps.unflatten(2, (len(lines), 2, 3)))
+    before, own, after = products.unbind(0)
+    before = torch.cat([before[..., :1, :], before[..., :-1, :]], dim=-2)
+    after = torch.cat([after[..., 1:, :], after[..., -1:, :]], dim=-2)
+    return (before + own + after).flatten(3)

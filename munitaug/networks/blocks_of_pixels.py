@@ -1,0 +1,61 @@
+"""2 x 2 blocks of pixels spread over the image and gathered again: pixel_shuffle by 2, three times as fast on a CPU.
+
+torch copies number by number where neighbours come of different maps. Here two neighbours of 16 bits are the halves of
+an integer, which a processor joins and cuts in long runs. For 32 bits the same does not pay.
+
+Floor 1: imports torch only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NUMBER = 16
+"""Bits of a number that this pays for."""
+
+
+def spread(x: Tensor) -> Tensor:
+    """Gives ``pixel_shuffle(x, 2)``: N x C x 2H x 2W of N x 4C x H x W."""
+    if x.device.type != "cpu" or 8 * x.element_size() != NUMBER or torch.compiler.is_compiling():
+        return F.pixel_shuffle(x, 2)
+    out: Tensor = _Spread.apply(x)
+    return out
+
+
+class _Spread(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        images, maps, height, width = x.shape
+        left, right = x.contiguous().view(torch.int16).view(images, maps // 4, 2, 2, height, width).unbind(3)
+        both = left.to(torch.int32).bitwise_and_(2**NUMBER - 1)
+        both.bitwise_or_(right.to(torch.int32).bitwise_left_shift_(NUMBER))
+        out = x.new_empty(images, maps // 4, 2 * height, 2 * width)
+        out.view(torch.int32).view(images, maps // 4, height, 2, width).copy_(both.transpose(2, 3))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        out: Tensor = _Gather.apply(grad)
+        return out
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        images, maps, height, width = x.shape
+        pairs = x.contiguous().view(torch.int32).view(images, maps, height // 2, 2, width // 2)
+        both = pairs.transpose(2, 3).contiguous()
+        out = x.new_empty(images, 4 * maps, height // 2, width // 2)
+        left, right = out.view(torch.int16).view(images, maps, 2, 2, height // 2, width // 2).unbind(3)
+        left.copy_(both)  # keeps the lower half
+        right.copy_(both.bitwise_right_shift_(NUMBER))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        out: Tensor = _Spread.apply(grad)
+        return out

@@ -1,0 +1,39 @@
+"""Blocks of 2 x 2 pixels against torch's pixel_shuffle."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from munitaug.networks.blocks_of_pixels import spread
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("shape", [(1, 4, 1, 1), (2, 12, 3, 5), (3, 8, 6, 4)])
+def test_every_bit_lies_where_pixel_shuffle_puts_it(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = torch.randn(shape).to(dtype)
+    x.view(-1)[0], x.view(-1)[-1] = float("nan"), float("-inf")
+    expected = F.pixel_shuffle(x, 2)
+    assert torch.equal(spread(x).view(torch.int8), expected.view(torch.int8))
+
+
+def test_maps_in_another_order_are_spread_as_well() -> None:
+    x = torch.randn(2, 8, 3, 4).bfloat16().to(memory_format=torch.channels_last)
+    assert torch.equal(spread(x), F.pixel_shuffle(x, 2))
+
+
+def test_gradients_go_back_to_where_pixels_came_from() -> None:
+    x = torch.randn(2, 8, 3, 4).bfloat16().requires_grad_()
+    weights = torch.randn(2, 2, 6, 8).bfloat16()
+    (given,) = torch.autograd.grad(spread(x), x, weights)
+    assert torch.equal(given, F.pixel_unshuffle(weights, 2))
+    (given,) = torch.autograd.grad(spread(x), x, weights.transpose(0, 1).contiguous().transpose(0, 1))
+    assert torch.equal(given, F.pixel_unshuffle(weights, 2))
+
+
+def test_gradients_have_gradients() -> None:
+    x = torch.randn(1, 4, 2, 2).bfloat16().requires_grad_()
+    (first,) = torch.autograd.grad(spread(x).square().sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    assert torch.equal(second, torch.full_like(x, 2.0))
