@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from munitaug.networks.blocks import Activation, AdaptiveResidualBlock, ConvUnit, ResidualBlock
+from munitaug.networks.activations import Activation
+from munitaug.networks.blocks import AdaptiveResidualBlock, ConvUnit, ResidualBlock
 
 
 @dataclass(frozen=True)

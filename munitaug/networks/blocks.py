@@ -10,6 +10,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from munitaug.networks.activations import Activation, activate_own
 from munitaug.networks.narrow import MOST_CHANNELS, narrow_conv
 from munitaug.networks.norms import MunitLayerNorm, adaptive_instance_norm, instance_norm
 from munitaug.networks.padding import pad
@@ -19,17 +20,6 @@ from munitaug.networks.upsampling import doubled_conv
 from munitaug.networks.winograd import pays, winograd_conv
 
 Norm = Literal["none", "instance", "layer"]
-Activation = Literal["none", "relu", "leaky_relu", "tanh"]
-LEAKY_SLOPE = 0.2
-
-
-def activate(x: Tensor, kind: Activation) -> Tensor:
-    """Gives the activation of x; leaky_relu has slope 0.2."""
-    if kind == "relu":
-        return F.relu(x)
-    if kind == "leaky_relu":
-        return F.leaky_relu(x, LEAKY_SLOPE)
-    return x.tanh() if kind == "tanh" else x
 
 
 def reflect_pad(x: Tensor, pixels: int, at_least: int = 0) -> Tensor:
@@ -49,13 +39,12 @@ def reflect_pad(x: Tensor, pixels: int, at_least: int = 0) -> Tensor:
     return x
 
 
-def reflected_conv(x: Tensor, conv: nn.Conv2d, pixels: int) -> Tensor:
-    """Gives the convolution of x with a reflected border of ``pixels``, the fastest way there is for its shape."""
+def reflected_conv(x: Tensor, conv: nn.Conv2d, pixels: int, activation: Activation = "none") -> Tensor:
+    """Gives the activated convolution of x with a reflected border of ``pixels``, the fastest way for its shape."""
     if pixels == 1 and pays(x, conv.weight, conv.stride[0]):
         assert conv.bias is not None
-        return winograd_conv(x, conv.weight, conv.bias, "reflect", conv.stride[0])
-    out: Tensor = conv(reflect_pad(pixels_last(x), pixels, conv.kernel_size[0]))
-    return out
+        return winograd_conv(x, conv.weight, conv.bias, "reflect", conv.stride[0], activation)
+    return activate_own(conv(reflect_pad(pixels_last(x), pixels, conv.kernel_size[0])), activation)
 
 
 class ConvUnit(nn.Module):
@@ -95,16 +84,16 @@ class ConvUnit(nn.Module):
         narrow = self.conv.out_channels <= MOST_CHANNELS and self.conv.stride == (1, 1) and self.kernel > 1
         if narrow and self.norm == "none":  # with a norm the activation would come too early
             x = reflect_pad(x, self.padding, self.kernel)
-            return narrow_conv(x, self.conv.weight, self.conv.bias, lambda out: activate(out, self.activation))
+            return narrow_conv(x, self.conv.weight, self.conv.bias, lambda out: activate_own(out, self.activation))
+        if self.norm == "none":
+            return reflected_conv(x, self.conv, self.padding, self.activation)
         return self._finished(reflected_conv(x, self.conv, self.padding))
 
     def _finished(self, x: Tensor) -> Tensor:
         """Gives the convolution's output, normalised and activated."""
         if self.norm == "instance":
-            x = instance_norm(x)
-        elif self.layer_norm is not None:
-            x = self.layer_norm(x)
-        return activate(x, self.activation)
+            return instance_norm(x, self.activation)
+        return activate_own(x if self.layer_norm is None else self.layer_norm(x), self.activation)
 
 
 class ResidualBlock(nn.Module):
@@ -146,7 +135,7 @@ class AdaptiveResidualBlock(nn.Module):
         if pays(x, self.first.weight):
             x = pixels_first(x)
         shift_1, scale_1, shift_2, scale_2 = adain.to(x.dtype).chunk(4, dim=1)
-        y = F.relu(adaptive_instance_norm(reflected_conv(x, self.first, 1), shift_1, scale_1))
+        y = adaptive_instance_norm(reflected_conv(x, self.first, 1), shift_1, scale_1, "relu")
         z = adaptive_instance_norm(reflected_conv(y, self.second, 1), shift_2, scale_2)
         sums: Tensor = x.unsqueeze(1) + z.unflatten(0, (x.shape[0], -1))
         return gradient_alike(sums.flatten(0, 1))

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from munitaug.networks.activations import LEAKY_SLOPE
 from munitaug.networks.autoencoder import AutoEncoderShape, StyleEncoder
-from munitaug.networks.blocks import LEAKY_SLOPE, ConvUnit, ResidualBlock, reflect_pad
+from munitaug.networks.blocks import ConvUnit, ResidualBlock, reflect_pad
 from munitaug.networks.discriminator import DiscriminatorShape
 from munitaug.networks.norms import instance_norm
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from munitaug.networks.blocks import activate, reflect_pad
+from munitaug.networks.activations import activate_own
+from munitaug.networks.blocks import reflect_pad
 from munitaug.networks.norms import instance_norm
 from munitaug.networks.resampling import SmoothHalving
 
@@ -75,7 +76,7 @@ class PatchGan(nn.Module):
         for layer, convolution in enumerate(self.convolutions):
             strided = layer < self.n_halving and self.smooth_halving is None
             x = convolution(reflect_pad(x, 0, at_least=KERNEL if strided else KERNEL - 1))  # leaves 2 x 2 or more
-            x = activate(instance_norm(x) if layer > 0 else x, "leaky_relu")
+            x = instance_norm(x, "leaky_relu") if layer > 0 else activate_own(x, "leaky_relu")
             if layer < self.n_halving and self.smooth_halving is not None:
                 x = self.smooth_halving(x)
         return [self.score(reflect_pad(x, 0, at_least=KERNEL - 2))]

@@ -12,7 +12,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from munitaug.networks.blocks import ResidualBlock, reflect_pad
@@ -126,10 +125,10 @@ class ResnetGenerator(nn.Module):
         """Gives the features after a residual block, and the maps on the way."""
         padded = reflect_pad(x, EDGE_PADDING)
         maps = [padded]
-        x = F.relu(instance_norm(self.first(padded)))
+        x = instance_norm(self.first(padded), "relu")
         for convolution in self.down:
             maps.append(convolution(x))
-            x = F.relu(instance_norm(maps[-1]))
+            x = instance_norm(maps[-1], "relu")
             x = self.smooth_halving(x)
         for number, block in enumerate(self.blocks[:last_block], start=1):
             x = block(x)
@@ -141,7 +140,7 @@ class ResnetGenerator(nn.Module):
         """Gives float32 N x channels x H x W in [-1, 1] of what :meth:`encode` gave."""
         x = features
         for convolution in self.up:
-            x = F.relu(instance_norm(convolution(double_smoothly(x) if self.shape.antialias_up else x)))
+            x = instance_norm(convolution(double_smoothly(x) if self.shape.antialias_up else x), "relu")
         image: Tensor = self.last(reflect_pad(x, EDGE_PADDING))
         return image.tanh().float()
 

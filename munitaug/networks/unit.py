@@ -73,7 +73,7 @@ class ZeroPaddedResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives N x C x H x W features of the same shape."""
-        return x + instance_norm(self.second(F.relu(instance_norm(self.first(x)))))
+        return x + instance_norm(self.second(instance_norm(self.first(x), "relu")))
 
 
 class SharedFormEncoder(nn.Module):
@@ -92,7 +92,7 @@ class SharedFormEncoder(nn.Module):
         """Gives N x latent_channels x H/2^n x W/2^n features of x: N x C x H x W in [-1, 1]."""
         x = F.leaky_relu(self.first(x), SLOPE)
         for convolution in self.down:
-            x = F.relu(instance_norm(convolution(x)))
+            x = instance_norm(convolution(x), "relu")
         out: Tensor = self.blocks(x)
         return out
 
@@ -116,7 +116,7 @@ class SharedFormDecoder(nn.Module):
         """Gives N x C x H x W in [-1, 1] of N x latent_channels x h x w features."""
         x = self.blocks(x)
         for convolution in self.up:
-            x = F.relu(instance_norm(convolution(x)))
+            x = instance_norm(convolution(x), "relu")
         image: Tensor = self.to_image(x)
         return image.tanh()
 

@@ -20,8 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from munitaug.networks.activations import Activation, activate_own
+from munitaug.networks.padding import Border
 from munitaug.networks.pixels_first import as_pixels, laid_out, pixels_first
-from munitaug.networks.winograd_sums import Border, FourTapsStrideTwo, Scheme, ThreeTaps
+from munitaug.networks.winograd_sums import FourTapsStrideTwo, Scheme, ThreeTaps
 
 SCHEMES: dict[tuple[int, int], Scheme] = {(3, 1): ThreeTaps(), (4, 2): FourTapsStrideTwo()}
 """By kernel side and stride."""
@@ -56,8 +58,10 @@ def _dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
-def winograd_conv(x: Tensor, weight: Tensor, bias: Tensor, border: Border, stride: int = 1) -> Tensor:
-    """Gives ``conv2d(pad(x, 1, border), weight, bias, stride)``, up to rounding, pixels first.
+def winograd_conv(
+    x: Tensor, weight: Tensor, bias: Tensor, border: Border, stride: int = 1, activation: Activation = "none"
+) -> Tensor:
+    """Gives ``activation(conv2d(pad(x, 1, border), weight, bias, stride))``, up to rounding, pixels first.
 
     Args:
         x: N x C x H x W; sides at least two tiles long, which are 2 px, or 4 with stride 2. Best pixels first.
@@ -65,13 +69,14 @@ def winograd_conv(x: Tensor, weight: Tensor, bias: Tensor, border: Border, strid
         bias: O.
         border: what stands one pixel beyond the border; "reflect" with stride 2.
         stride: of the convolution.
+        activation: of the result.
     """
     dtype = _dtype(x)
     with torch.autocast("cpu", enabled=False):
         pixels = as_pixels(pixels_first(x.to(dtype)))
         scheme = SCHEMES[weight.shape[-1], stride]
         out: Tensor = _Convolution.apply(pixels, weight.to(dtype), bias.to(dtype), scheme, border)
-    return as_pixels(out)
+    return as_pixels(activate_own(out, activation))
 
 
 class _Convolution(torch.autograd.Function):

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from munitaug.networks.blocks import Activation, AdaptiveResidualBlock, ConvUnit, ResidualBlock, activate, reflect_pad
+from munitaug.networks.activations import Activation, activate
+from munitaug.networks.blocks import AdaptiveResidualBlock, ConvUnit, ResidualBlock, reflect_pad
 from tests.oracles import adain_by_loops, munit_layer_norm_by_numpy
 
 

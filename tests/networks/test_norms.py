@@ -103,3 +103,27 @@ def test_layer_norm_of_a_constant_is_the_shift() -> None:
     out.sum().backward()
     assert x.grad is not None
     assert bool(x.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("deviation", [3.0, 1e-3, 0.0])
+def test_layer_norm_of_bfloat16_is_that_of_float32_at_any_deviation(deviation: float) -> None:
+    norm = MunitLayerNorm(4)
+    with torch.no_grad():
+        norm.shift.copy_(torch.randn(4))
+    x = (torch.randn(2, 4, 8, 8) * deviation).bfloat16().requires_grad_()
+    exact = x.detach().float().requires_grad_()
+    weights = torch.randn(2, 4, 8, 8).bfloat16()
+    out, expected = norm(x), norm(exact)
+    torch.testing.assert_close(out.float(), expected, atol=0.03, rtol=0.02)
+    given = torch.autograd.grad(out, (x, norm.gain, norm.shift), weights)
+    wanted = torch.autograd.grad(expected, (exact, norm.gain, norm.shift), weights.float())
+    for gradient, right in zip(given, wanted, strict=True):
+        scale = float(right.abs().max()) + 1e-6
+        torch.testing.assert_close(gradient.float() / scale, right / scale, atol=0.03, rtol=0)
+
+
+def test_an_activated_norm_is_the_activation_of_the_norm() -> None:
+    x, shift, scale = torch.randn(2, 3, 4, 5), torch.randn(2, 3), torch.randn(2, 3)
+    assert torch.equal(instance_norm(x, "relu"), instance_norm(x).relu())
+    styled = adaptive_instance_norm(x, shift, scale)
+    assert torch.equal(adaptive_instance_norm(x, shift, scale, "relu"), styled.relu())
