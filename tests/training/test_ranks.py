@@ -65,14 +65,18 @@ def traces(folder: Path, config: TrainConfig) -> dict[str, Trace]:
 
 
 def differences(first: Trace, second: Trace) -> dict[str, float]:
-    """Gives the largest differences: of terms, of gradients as a share of the largest of all, of what is kept."""
+    """Gives the largest differences: of terms, of gradients as a share of the largest of all, of what is kept.
+
+    Those of terms above 1 are shares of the term.
+    """
     assert first.gradients.keys() == second.gradients.keys()
     assert [step.keys() for step in first.terms] == [step.keys() for step in second.terms]
     assert {name: value.shape for name, value in first.kept.items()} == {n: v.shape for n, v in second.kept.items()}
     largest = max(float(gradient.abs().max()) for gradient in first.gradients.values())
     pairs = [(value, second.gradients[name]) for name, value in first.gradients.items()]
     kept = [(value, second.kept[name]) for name, value in first.kept.items() if value.numel() > 0]
-    terms = [abs(one[name] - two[name]) for one, two in zip(first.terms, second.terms, strict=True) for name in one]
+    steps = zip(first.terms, second.terms, strict=True)
+    terms = [abs(one[name] - two[name]) / max(1.0, abs(one[name])) for one, two in steps for name in one]
     return {
         "terms": max(terms),
         "gradients": max(float((one - two).abs().max()) for one, two in pairs) / largest,
