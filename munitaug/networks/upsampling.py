@@ -39,14 +39,13 @@ def doubled_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """
     if weight.shape[-1] == 3:
         return _with_kernels_of_two(pad(x, 1, "replicate"), weight, bias)
-    taps = _summed_taps(weight)
-    kernels, biases = _four_kernels(taps), bias.repeat_interleave(4)
+    kernels, biases = summed_kernels(weight), bias.repeat_interleave(4)
     if pays(x, kernels):
         maps = pixels_last(winograd_conv(x, kernels, biases, "replicate"))
     else:
         maps = F.conv2d(pad(x, 1, "replicate"), kernels, biases)
     out = spread(maps)
-    return out if min(x.shape[-2:]) == 1 else _reflected(out, x, taps)
+    return out if min(x.shape[-2:]) == 1 else _reflected(out, x, weight)
 
 
 def _with_kernels_of_two(padded: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -66,48 +65,49 @@ def _with_kernels_of_two(padded: Tensor, weight: Tensor, bias: Tensor) -> Tensor
 
 
 def summed_kernels(weight: Tensor) -> Tensor:
-    """Gives 4 O x C x 3 x 3 of O x C x 5 x 5, in the order that pixel_shuffle wants: out, row, column."""
-    return _four_kernels(_summed_taps(weight))
+    """Gives 4 O x C x 3 x 3 of O x C x 5 x 5, in the order that pixel_shuffle wants: out, row, column.
 
-
-def _four_kernels(taps: Tensor) -> Tensor:
-    by_place: Tensor = taps[..., :36].unflatten(2, (4, 3, 3)).transpose(1, 2)
+    In autocast's dtype where that is on, but summed in float32.
+    """
+    kind = weight.device.type
+    has_autocast = torch.amp.is_autocast_available(kind)
+    with torch.autocast(kind, enabled=False) if has_autocast else nullcontext():
+        sums: Tensor = weight.flatten(2) @ _which_taps(weight)[0]  # out, in, row, column, 3, 3
+    if has_autocast and torch.is_autocast_enabled(kind):
+        sums = sums.to(torch.get_autocast_dtype(kind))
+    by_place: Tensor = sums.unflatten(2, (4, 3, 3)).transpose(1, 2)
     return by_place.flatten(0, 1)
 
 
-def _summed_taps(weight: Tensor) -> Tensor:
-    """Gives O x C x 64 of O x C x 5 x 5: all sums of taps that doubled maps ask for, as one product in float32."""
-    device = weight.device
-    has_autocast = torch.amp.is_autocast_available(device.type)
-    with torch.autocast(device.type, enabled=False) if has_autocast else nullcontext():
-        which = WHICH_TAPS if device.type == "cpu" else _which_taps(device)
-        sums: Tensor = weight.flatten(2) @ which.to(weight.dtype)
-    return sums
+def _which_taps(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gives 25 x 36 and 25 x 28, of zeros and ones: the sums of taps that doubled maps ask for, as products.
 
-
-def _which_taps(device: torch.device) -> Tensor:
-    """Gives 25 x 64, of zeros and ones.
-
-    36 for 2 x 2 places x 3 x 3 taps, 12 for both outermost rows x 2 places x 3 taps, 12 for columns, 4 for corners.
+    36 for 2 x 2 places x 3 x 3 taps; 12 for both outermost rows x 2 places x 3 taps, 12 for columns, 4 for corners.
     """
-    taps = torch.eye(5, device=device)
+    if weight.device.type == "cpu" and not torch.compiler.is_compiling():
+        return WHICH_TAPS[0].to(weight.dtype), WHICH_TAPS[1].to(weight.dtype)
+    return _made_taps(weight.device, weight.dtype)
+
+
+def _made_taps(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    taps = torch.eye(5, device=device, dtype=dtype)
     first, second, third, fourth, fifth = taps.unbind(1)
     of_first = torch.stack([first + second, third + fourth, fifth], 1)
     of_both = torch.stack([of_first, torch.stack([first, second + third, fourth + fifth], 1)])  # place, tap, sum
     ends = taps[::4]
-    parts = [
-        torch.einsum("pka,qlb->klpqab", of_both, of_both),
+    borders = [
         torch.einsum("ek,plt->klept", ends, of_both),
         torch.einsum("el,pkt->klept", ends, of_both),
         torch.einsum("ek,fl->klef", ends, ends),
     ]
-    return torch.cat([part.reshape(25, -1) for part in parts], 1)
+    inside = torch.einsum("pka,qlb->klpqab", of_both, of_both).reshape(25, 36)
+    return inside, torch.cat([part.reshape(25, -1) for part in borders], 1)
 
 
-WHICH_TAPS = _which_taps(torch.device("cpu"))
+WHICH_TAPS = _made_taps(torch.device("cpu"), torch.float32)
 
 
-def _reflected(out: Tensor, x: Tensor, taps: Tensor) -> Tensor:
+def _reflected(out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """Gives the convolution over a reflected border of one over a repeated border; changes ``out``.
 
     Two pixels beyond the border a reflection shows the second value and a repetition the first. The outermost row and
@@ -117,9 +117,9 @@ def _reflected(out: Tensor, x: Tensor, taps: Tensor) -> Tensor:
     Args:
         out: N x O x 2H x 2W.
         x: N x C x H x W.
-        taps: O x C x 64, sums of the weights.
+        weight: O x C x 5 x 5.
     """
-    of_rows, of_columns, of_corners = taps[..., 36:].split([12, 12, 4], dim=2)
+    of_rows, of_columns, of_corners = (weight.flatten(2) @ _which_taps(weight)[1]).split([12, 12, 4], dim=2)
     rows, columns = _inward_steps(x) if torch.compiler.is_compiling() else _InwardSteps.apply(x)
     corners = torch.stack([columns[..., 1] - columns[..., 0], columns[..., -2] - columns[..., -1]])
     in_corners = torch.einsum("fenc,ocef->noef", corners, of_corners.unflatten(2, (2, 2)).transpose(2, 3))

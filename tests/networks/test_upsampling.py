@@ -43,12 +43,13 @@ def test_each_weight_stands_once_in_each_of_the_four_kernels() -> None:
     assert kernels.sum(dim=(3, 4)).unique().tolist() == [25.0]
 
 
-def test_weights_are_summed_in_float32_under_autocast() -> None:
-    weight = torch.full((1, 1, 5, 5), 1.0 + 2.0**-12)
+def test_weights_are_summed_in_float32_under_autocast_and_rounded_then() -> None:
+    weight = torch.zeros(1, 1, 5, 5)
+    weight[0, 0, 0, :2] = torch.tensor([1.0 + 2.0**-9, -1.0])  # rounded before, nothing is left of the sum
     with torch.autocast("cpu", torch.bfloat16):
         kernels = summed_kernels(weight)
-    assert kernels.dtype == torch.float32
-    assert float(kernels.max()) == 4.0 * (1.0 + 2.0**-12)
+    assert kernels.dtype == torch.bfloat16
+    assert float(kernels[0, 0, 0, 0]) == 2.0**-9
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])
