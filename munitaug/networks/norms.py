@@ -88,14 +88,20 @@ class MunitLayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Gives normalised features; N x C x H x W, same dtype as came in."""
         x = pixels_last(x)
+        if x.dtype != torch.bfloat16 or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return self._in_steps(x)
         count = x[0].numel()
-        if x.dtype == torch.bfloat16 and x.device.type == "cpu" and not torch.compiler.is_compiling():
-            gain = self.gain * math.sqrt((count - 1) / count)
-            out, _, inverse = torch.native_group_norm(
-                x, gain, self.shift, x.shape[0], x.shape[1], x.shape[2] * x.shape[3], 1, NOT_ZERO
-            )
-            if EPSILON * inverse.max() < UNSEEN:
-                return out
+        out, _, inverse = torch.native_group_norm(
+            x, self.gain * math.sqrt((count - 1) / count), self.shift, len(x), x.shape[1], x[0, 0].numel(), 1, NOT_ZERO
+        )
+        unseen = EPSILON * inverse < UNSEEN
+        if unseen.all():
+            return out
+        return torch.where(unseen[:, :, None, None], out, self._in_steps(x))  # each sample in its own way
+
+    def _in_steps(self, x: Tensor) -> Tensor:
+        """Gives the norm at any deviation."""
+        count = x[0].numel()
         normalised, _, inverse = torch.native_group_norm(
             x, None, None, x.shape[0], x.shape[1], x.shape[2] * x.shape[3], 1, NOT_ZERO
         )

@@ -122,6 +122,13 @@ def test_layer_norm_of_bfloat16_is_that_of_float32_at_any_deviation(deviation: f
         torch.testing.assert_close(gradient.float() / scale, right / scale, atol=0.03, rtol=0)
 
 
+def test_layer_norm_of_bfloat16_keeps_samples_apart() -> None:
+    norm, x = MunitLayerNorm(3), torch.randn(2, 3, 4, 4).bfloat16()
+    alone = norm(x[:1])
+    x[1] *= 1e-4  # takes another way
+    assert torch.equal(norm(x)[:1], alone)
+
+
 def test_an_activated_norm_is_the_activation_of_the_norm() -> None:
     x, shift, scale = torch.randn(2, 3, 4, 5), torch.randn(2, 3), torch.randn(2, 3)
     assert torch.equal(instance_norm(x, "relu"), instance_norm(x).relu())
