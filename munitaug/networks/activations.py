@@ -15,13 +15,15 @@ Activation = Literal["none", "relu", "leaky_relu", "tanh"]
 LEAKY_SLOPE = 0.2
 
 
-def activate(x: Tensor, kind: Activation) -> Tensor:
+def activate(x: Tensor, kind: Activation, in_place: bool = False) -> Tensor:
     """Gives the activation of x; leaky_relu has slope 0.2."""
     if kind == "relu":
-        return F.relu(x)
+        return F.relu(x, in_place)
     if kind == "leaky_relu":
-        return F.leaky_relu(x, LEAKY_SLOPE)
-    return x.tanh() if kind == "tanh" else x
+        return F.leaky_relu(x, LEAKY_SLOPE, in_place)
+    if kind == "tanh":
+        return x.tanh_() if in_place else x.tanh()
+    return x
 
 
 def activate_own(x: Tensor, kind: Activation) -> Tensor:
@@ -30,10 +32,4 @@ def activate_own(x: Tensor, kind: Activation) -> Tensor:
     Neither of these needs its result for gradients. It saves memory, and on a CPU the time to fetch fresh pages. Views
     stay as they are: their gradients would be copied twice. A compiler decides for itself.
     """
-    if torch.compiler.is_compiling() or (x.requires_grad and x._is_view()):
-        return activate(x, kind)
-    if kind == "relu":
-        return F.relu_(x)
-    if kind == "leaky_relu":
-        return F.leaky_relu_(x, LEAKY_SLOPE)
-    return x.tanh_() if kind == "tanh" else x
+    return activate(x, kind, in_place=not (torch.compiler.is_compiling() or (x.requires_grad and x._is_view())))
