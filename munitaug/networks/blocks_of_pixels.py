@@ -22,40 +22,39 @@ def spread(x: Tensor) -> Tensor:
     """Gives ``pixel_shuffle(x, 2)``: N x C x 2H x 2W of N x 4C x H x W."""
     if x.device.type != "cpu" or 8 * x.element_size() != NUMBER or torch.compiler.is_compiling():
         return F.pixel_shuffle(x, 2)
-    out: Tensor = _Spread.apply(x)
+    out: Tensor = _Moved.apply(x, False)
     return out
 
 
-class _Spread(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        images, maps, height, width = x.shape
-        left, right = x.contiguous().view(torch.int16).view(images, maps // 4, 2, 2, height, width).unbind(3)
-        both = left.to(torch.int32).bitwise_and_(2**NUMBER - 1)
-        both.bitwise_or_(right.to(torch.int32).bitwise_left_shift_(NUMBER))
-        out = x.new_empty(images, maps // 4, 2 * height, 2 * width)
-        out.view(torch.int32).view(images, maps // 4, height, 2, width).copy_(both.transpose(2, 3))
-        return out
+class _Moved(torch.autograd.Function):
+    """Pixels spread, or gathered; gradients go the other way."""
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        out: Tensor = _Gather.apply(grad)
-        return out
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        images, maps, height, width = x.shape
-        pairs = x.contiguous().view(torch.int32).view(images, maps, height // 2, 2, width // 2)
-        both = pairs.transpose(2, 3).contiguous()
-        out = x.new_empty(images, 4 * maps, height // 2, width // 2)
-        left, right = out.view(torch.int16).view(images, maps, 2, 2, height // 2, width // 2).unbind(3)
-        left.copy_(both)  # keeps the lower half
-        right.copy_(both.bitwise_right_shift_(NUMBER))
-        return out
+    def forward(ctx: Any, x: Tensor, back: bool) -> Tensor:
+        ctx.back = back
+        return _gathered(x) if back else _spread(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        out: Tensor = _Spread.apply(grad)
-        return out
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Moved.apply(grad, not ctx.back), None
+
+
+def _spread(x: Tensor) -> Tensor:
+    images, maps, height, width = x.shape
+    left, right = x.contiguous().view(torch.int16).view(images, maps // 4, 2, 2, height, width).unbind(3)
+    both = left.to(torch.int32).bitwise_and_(2**NUMBER - 1)
+    both.bitwise_or_(right.to(torch.int32).bitwise_left_shift_(NUMBER))
+    out = x.new_empty(images, maps // 4, 2 * height, 2 * width)
+    out.view(torch.int32).view(images, maps // 4, height, 2, width).copy_(both.transpose(2, 3))
+    return out
+
+
+def _gathered(x: Tensor) -> Tensor:
+    images, maps, height, width = x.shape
+    pairs = x.contiguous().view(torch.int32).view(images, maps, height // 2, 2, width // 2)
+    both = pairs.transpose(2, 3).contiguous()
+    out = x.new_empty(images, 4 * maps, height // 2, width // 2)
+    left, right = out.view(torch.int16).view(images, maps, 2, 2, height // 2, width // 2).unbind(3)
+    left.copy_(both)  # keeps the lower half
+    right.copy_(both.bitwise_right_shift_(NUMBER))
+    return out

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from munitaug.networks.blocks_of_pixels import spread
+
 MOST_CHANNELS = 4
 BLOCK = 2
 
@@ -41,4 +43,4 @@ def narrow_conv(x: Tensor, weight: Tensor, bias: Tensor, activation: Callable[[T
     ]
     kernels = torch.stack(shifted, dim=1).flatten(0, 1)
     blocks = F.conv2d(x, kernels, bias.repeat_interleave(BLOCK * BLOCK), stride=BLOCK)
-    return F.pixel_shuffle(activation(blocks), BLOCK)
+    return spread(activation(blocks))
