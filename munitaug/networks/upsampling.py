@@ -39,13 +39,14 @@ def doubled_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """
     if weight.shape[-1] == 3:
         return _with_kernels_of_two(pad(x, 1, "replicate"), weight, bias)
-    kernels, biases = summed_kernels(weight), bias.repeat_interleave(4)
+    inside, beside = which_taps(weight)
+    kernels, biases = summed_kernels(weight, inside), bias.repeat_interleave(4)
     if pays(x, kernels):
         maps = pixels_last(winograd_conv(x, kernels, biases, "replicate"))
     else:
         maps = F.conv2d(pad(x, 1, "replicate"), kernels, biases)
     out = spread(maps)
-    return out if min(x.shape[-2:]) == 1 else _reflected(out, x, weight)
+    return out if min(x.shape[-2:]) == 1 else _reflected(out, x, weight, beside)
 
 
 def _with_kernels_of_two(padded: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -64,22 +65,26 @@ def _with_kernels_of_two(padded: Tensor, weight: Tensor, bias: Tensor) -> Tensor
     return torch.stack(places, dim=3).flatten(4, 5).flatten(2, 3)
 
 
-def summed_kernels(weight: Tensor) -> Tensor:
+def summed_kernels(weight: Tensor, which: Tensor) -> Tensor:
     """Gives 4 O x C x 3 x 3 of O x C x 5 x 5, in the order that pixel_shuffle wants: out, row, column.
 
     In autocast's dtype where that is on, but summed in float32.
+
+    Args:
+        weight: O x C x 5 x 5.
+        which: 25 x 36, the first of which_taps.
     """
     kind = weight.device.type
     has_autocast = torch.amp.is_autocast_available(kind)
     with torch.autocast(kind, enabled=False) if has_autocast else nullcontext():
-        sums: Tensor = weight.flatten(2) @ _which_taps(weight)[0]  # out, in, row, column, 3, 3
+        sums: Tensor = weight.flatten(2) @ which  # out, in, row, column, 3, 3
     if has_autocast and torch.is_autocast_enabled(kind):
         sums = sums.to(torch.get_autocast_dtype(kind))
     by_place: Tensor = sums.unflatten(2, (4, 3, 3)).transpose(1, 2)
     return by_place.flatten(0, 1)
 
 
-def _which_taps(weight: Tensor) -> tuple[Tensor, Tensor]:
+def which_taps(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Gives 25 x 36 and 25 x 28, of zeros and ones: the sums of taps that doubled maps ask for, as products.
 
     36 for 2 x 2 places x 3 x 3 taps; 12 for both outermost rows x 2 places x 3 taps, 12 for columns, 4 for corners.
@@ -107,7 +112,7 @@ def _made_taps(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor
 WHICH_TAPS = _made_taps(torch.device("cpu"), torch.float32)
 
 
-def _reflected(out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+def _reflected(out: Tensor, x: Tensor, weight: Tensor, which: Tensor) -> Tensor:
     """Gives the convolution over a reflected border of one over a repeated border; changes ``out``.
 
     Two pixels beyond the border a reflection shows the second value and a repetition the first. The outermost row and
@@ -118,15 +123,18 @@ def _reflected(out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         out: N x O x 2H x 2W.
         x: N x C x H x W.
         weight: O x C x 5 x 5.
+        which: 25 x 28, the second of which_taps.
     """
-    of_rows, of_columns, of_corners = (weight.flatten(2) @ _which_taps(weight)[1]).split([12, 12, 4], dim=2)
+    of_rows, of_columns, of_corners = (weight.flatten(2) @ which).split([12, 12, 4], dim=2)
     rows, columns = _inward_steps(x) if torch.compiler.is_compiling() else _InwardSteps.apply(x)
     corners = torch.stack([columns[..., 1] - columns[..., 0], columns[..., -2] - columns[..., -1]])
     in_corners = torch.einsum("fenc,ocef->noef", corners, of_corners.unflatten(2, (2, 2)).transpose(2, 3))
     beside_rows, beside_columns = _along(rows, of_rows), _along(columns, of_columns)
-    in_height, in_width = (torch.arange(0, side, side - 1, device=out.device) for side in out.shape[-2:])
+    height, width = out.shape[-2:]
+    in_height = torch.arange(0, height, height - 1, device=out.device)
     beside_columns = beside_columns.index_add(3, in_height, in_corners)
     if torch.compiler.is_compiling():
+        in_width = torch.arange(0, width, width - 1, device=out.device)
         return out.index_add_(2, in_height, beside_rows).index_add_(3, in_width, beside_columns.transpose(2, 3))
     with_borders: Tensor = _BordersAdded.apply(out, beside_rows, beside_columns)
     return with_borders

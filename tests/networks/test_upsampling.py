@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from munitaug.networks.blocks import ConvUnit, reflect_pad
-from munitaug.networks.upsampling import doubled_conv, summed_kernels
+from munitaug.networks.upsampling import doubled_conv, summed_kernels, which_taps
 
 
 def step_by_step(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -36,7 +36,8 @@ def test_it_equals_the_steps_and_so_do_its_gradients(sides: tuple[int, int], ker
 
 
 def test_each_weight_stands_once_in_each_of_the_four_kernels() -> None:
-    kernels = summed_kernels(torch.ones(2, 3, 5, 5)).reshape(2, 4, 3, 3, 3)
+    weight = torch.ones(2, 3, 5, 5)
+    kernels = summed_kernels(weight, which_taps(weight)[0]).reshape(2, 4, 3, 3, 3)
     expected = torch.outer(torch.tensor([2.0, 2.0, 1.0]), torch.tensor([2.0, 2.0, 1.0]))
     assert torch.equal(kernels[1, 0, 2], expected)
     assert torch.equal(kernels[0, 3, 1], expected.flip(0, 1))
@@ -47,7 +48,7 @@ def test_weights_are_summed_in_float32_under_autocast_and_rounded_then() -> None
     weight = torch.zeros(1, 1, 5, 5)
     weight[0, 0, 0, :2] = torch.tensor([1.0 + 2.0**-9, -1.0])  # rounded before, nothing is left of the sum
     with torch.autocast("cpu", torch.bfloat16):
-        kernels = summed_kernels(weight)
+        kernels = summed_kernels(weight, which_taps(weight)[0])
     assert kernels.dtype == torch.bfloat16
     assert float(kernels[0, 0, 0, 0]) == 2.0**-9
 
