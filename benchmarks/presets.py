@@ -33,7 +33,7 @@ SCORED_IMAGES = 2000
 
 
 def variants() -> dict[str, munitaug.MunitConfig]:
-    """Gives the published recipe on small networks, then one change at a time, then all of them."""
+    """Gives the published recipe on small networks, one change at a time, all of them, and the preset as it is."""
     small = munitaug.MunitConfig.preset("small", channels=1)
     plain = munitaug.OptimiserSettings(lr=small.optimiser.lr)
     published = replace(small, detach_content=False, weight_cycle=0.0, optimiser=plain)
@@ -48,9 +48,12 @@ def variants() -> dict[str, munitaug.MunitConfig]:
         "hinge, spectral norm, 4:1": replace(
             published, gan_loss="hinge", spectral_norm=True, discriminator_lr_scale=4.0
         ),
+        "styles drawn once a step": replace(published, redraw_styles=False),
         "all but hinge": replace(
             published, detach_content=True, weight_cycle=10.0, optimiser=replace(averaged, linear_decay_from=0.5)
         ),
+        "small": small,
+        "small, styles drawn once a step": replace(small, redraw_styles=False),
     }
 
 
@@ -64,13 +67,14 @@ def main() -> None:
     source, target = data.open(SOURCE), data.open(TARGET)
     judge = _judge(target)
     for seed in range(options.seeds):
-        for name, config in variants().items():
+        for name in options.variants:
+            config = variants()[name]
             if any((cell["variant"], cell["seed"], cell["steps"]) == (name, seed, options.steps) for cell in finished):
                 continue
             cell = _cell(name, config, source, target, judge, seed, options)
             append_row(out, cell)
             finished.append(cell)
-    for name in variants():
+    for name in options.variants:
         cells = [cell for cell in finished if cell["variant"] == name and cell["steps"] == options.steps]
         kept = ", ".join(f"{cell['kept']:.1f}" for cell in cells)
         diversity = ", ".join(f"{cell['diversity']:.3f}" for cell in cells)
@@ -82,6 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data-root", default=None, help="folder of the digit data sets")
     parser.add_argument("--steps", type=int, default=1000, help="MUNIT steps per cell")
     parser.add_argument("--seeds", type=int, default=3, help="runs seeds 0 .. N-1")
+    parser.add_argument("--variants", nargs="+", choices=list(variants()), default=list(variants()), metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/presets.jsonl"))
     return parser.parse_args()
 

@@ -5,10 +5,10 @@
         --levers bfloat16 bfloat16+graph
 
 Levers are settings of ``munitaug.train``: "channels-last" (memory layout), "bfloat16" (convolutions and products),
-"compile" (torch.compile of the losses), "graph" (a whole step recorded and replayed, on a GPU) and sums of them; "all"
-is the first three. Each round trains with every
-lever for a few steps on random images, one after the other, so that a busy machine slows them alike; the first steps of
-a run, which compile and warm up, do not count. Medians over all rounds are compared.
+"compile" (torch.compile of the losses), "graph" (a whole step recorded and replayed, on a GPU), "styles-once" (MUNIT's
+styles drawn, and its translations made, once for both phases) and sums of them; "all" is the first three. Each round
+trains with every lever for a few steps on random images, one after the other, so that a busy machine slows them alike;
+the first steps of a run, which compile and warm up, do not count. Medians over all rounds are compared.
 
 Rows "train-step-LEVER-vs-float32" with ``ratio`` (above 1 is faster) are appended to --out, and "graph-vs-eager" where
 both sides of it ran in one precision.
@@ -20,6 +20,7 @@ import argparse
 import json
 import statistics
 import tempfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,12 @@ LEVERS: dict[str, dict[str, Any]] = {
     "all": {"precision": "bfloat16", "channels_last": True, "compile": True},
     "graph": {"precision": "float32", "cuda_graph": True},
     "bfloat16+graph": {"precision": "bfloat16", "cuda_graph": True},
+    "styles-once": {"precision": "float32"},
+    "bfloat16+styles-once": {"precision": "bfloat16"},
+    "bfloat16+graph+styles-once": {"precision": "bfloat16", "cuda_graph": True},
 }
 USUAL = ("channels-last", "bfloat16", "bfloat16+channels-last")
+ONCE = "styles-once"
 GRAPHS = {"graph": PLAIN, "bfloat16+graph": "bfloat16"}
 """What each recorded step is compared with, beside plain float32."""
 WARM_UP = 5
@@ -87,14 +92,14 @@ def step_seconds(lever: str, options: argparse.Namespace) -> list[float]:
     )
     images = torch.randint(0, 256, (2 * options.batch, 3, options.size, options.size), dtype=torch.uint8)
     first, second = (ArrayDomain(name, images) for name in "ab")
+    config = replace(munitaug.MunitConfig.preset(options.preset), redraw_styles=False) if ONCE in lever else None
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        munitaug.train(
-            first, second, run, method=options.method, preset=options.preset, training=training, progress=False
-        )
+        told: dict[str, Any] = {"method": options.method, "preset": options.preset, "config": config}
+        munitaug.train(first, second, run, **told, training=training, progress=False)
         lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    told = [json.loads(line)["seconds"] for line in lines]
-    return [later - earlier for earlier, later in pairwise(told[WARM_UP - 1 :])]
+    finished = [json.loads(line)["seconds"] for line in lines]
+    return [later - earlier for earlier, later in pairwise(finished[WARM_UP - 1 :])]
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

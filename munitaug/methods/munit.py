@@ -8,6 +8,7 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -66,6 +67,8 @@ class MunitConfig:
         weight_mode_seeking: of the mode-seeking term (Mao et al. 2019); 0 leaves it out.
         weight_r1: of the R1 gradient penalty (Mescheder et al. 2018); 0 leaves it out.
         detach_content: do not let gradients flow into the target of the content reconstruction.
+        redraw_styles: draw styles for each phase, as published. False draws them once a step: both phases see the same
+            translations, which then are decoded once (where the batch is not cut by gradient accumulation).
         discriminator_lr_scale: the discriminators' lr as a multiple of the generators'.
         optimiser: Adam settings of both phases.
 
@@ -96,6 +99,7 @@ class MunitConfig:
     weight_mode_seeking: float = 0.0
     weight_r1: float = 0.0
     detach_content: bool = False
+    redraw_styles: bool = True
     discriminator_lr_scale: float = 1.0
     optimiser: OptimiserSettings = OptimiserSettings(halve_every_steps=100_000)
 
@@ -191,7 +195,7 @@ class MunitConfig:
 
 
 class _Side(NamedTuple):
-    """What the generator phase computes for one domain: see Munit._generator_loss."""
+    """What is made of one domain's images and the other's contents: see Munit._sides."""
 
     image: Tensor
     content: Tensor
@@ -245,7 +249,7 @@ class Munit(Method):
         return self._config.optimiser
 
     def phases(self) -> tuple[Phase, ...]:
-        """Gives discriminator, then generator, on the same batch with styles drawn anew, as published.
+        """Gives discriminator, then generator, on the same batch; with styles drawn anew, as published, or the same.
 
         Raises:
             ValueError: weight_perceptual > 0 without a feature network.
@@ -275,10 +279,9 @@ class Munit(Method):
         return self.translator(domain, domain)
 
     def shared(self, pair: Pair) -> dict[str, Any]:
-        """Gives the contents of both domains' images, which both phases decode."""
-        image_a, image_b = self._padded(pair)
-        coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
-        return {"content_a": coder_a.content_encoder(image_a), "content_b": coder_b.content_encoder(image_b)}
+        """Gives the contents of both domains' images, which both phases decode; and what they decode to, if alike."""
+        contents = self._contents(pair)
+        return contents if self._config.redraw_styles else contents | {"sides": self._sides(pair, contents)}
 
     def _auto_encoder(self, key: str) -> AutoEncoder:
         module = self.auto_encoders[key]
@@ -289,6 +292,11 @@ class Munit(Method):
         module = self.discriminators[key]
         assert isinstance(module, MultiScaleDiscriminator)
         return module
+
+    def _contents(self, pair: Pair) -> dict[str, Any]:
+        image_a, image_b = self._padded(pair)
+        coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
+        return {"content_a": coder_a.content_encoder(image_a), "content_b": coder_b.content_encoder(image_b)}
 
     def _draw_styles(self, pair: Pair, phase: str) -> tuple[Tensor, Tensor]:
         shape = (pair.batch_size, self._config.style_dim)
@@ -305,12 +313,7 @@ class Munit(Method):
 
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
         image_a, image_b = self._padded(pair)
-        style_a, style_b = self._draw_styles(pair, "discriminator")
-        coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
-        with torch.no_grad():  # published code builds this graph and throws it away
-            contents = pair.shared or self.shared(pair)
-            fake_a = coder_a.decode(contents["content_b"], style_a)
-            fake_b = coder_b.decode(contents["content_a"], style_b)
+        fake_a, fake_b = self._fakes_to_discriminate(pair)
         terms = {}
         for key, real, fake in (("a", image_a, fake_a), ("b", image_b, fake_b)):
             maps = self._discriminator(key)(torch.cat([real, fake]))
@@ -322,18 +325,28 @@ class Munit(Method):
                 terms[f"r1_{key}"] = self._config.weight_r1 * self._r1_penalty(key, real)
         return terms
 
+    def _fakes_to_discriminate(self, pair: Pair) -> tuple[Tensor, Tensor]:
+        """Gives translations into a and into b, without a graph: published code builds one and throws it away."""
+        if "sides" in pair.shared:
+            side_a, side_b = pair.shared["sides"]
+            return side_a.fake.detach(), side_b.fake.detach()
+        with torch.no_grad():
+            contents = pair.shared or self._contents(pair)
+            style_a, style_b = self._draw_styles(pair, "discriminator" if self._config.redraw_styles else "generator")
+            coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
+            return coder_a.decode(contents["content_b"], style_a), coder_b.decode(contents["content_a"], style_b)
+
     def _r1_penalty(self, key: str, real: Tensor) -> Tensor:
         """Gives the gradient penalty, in float32 even under autocast: half precision overflows in its square."""
         leaf = real.detach().requires_grad_()
         with torch.autocast(leaf.device.type, enabled=False):
             return gradient_penalty_r1(leaf, self._discriminator(key)(leaf))
 
-    def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        config = self._config
+    def _sides(self, pair: Pair, contents: Mapping[str, Any]) -> tuple[_Side, _Side]:
+        """Gives, of each domain, its images reconstructed and the other's translated into it."""
         image_a, image_b = self._padded(pair)
         style_a, style_b = self._draw_styles(pair, "generator")
         coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
-        contents = pair.shared or self.shared(pair)
         content_a, content_b = contents["content_a"], contents["content_b"]
         own_style_a, own_style_b = coder_a.style_encoder(image_a), coder_b.style_encoder(image_b)
         both_a = coder_a.decode(torch.cat([content_a, content_b]), torch.cat([own_style_a, style_a]))
@@ -341,10 +354,17 @@ class Munit(Method):
         count = len(image_a)
         a = _Side(image_a, content_a, own_style_a, style_a, both_a[:count], both_a[count:])
         b = _Side(image_b, content_b, own_style_b, style_b, both_b[:count], both_b[count:])
+        return a, b
+
+    def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
+        if "sides" in pair.shared:
+            a, b = pair.shared["sides"]
+        else:
+            a, b = self._sides(pair, pair.shared or self._contents(pair))
         terms: dict[str, Tensor] = {}
         for key, side, other in (("a", a, b), ("b", b, a)):
             terms |= self._terms_of_side(key, side, other)
-        if config.weight_mode_seeking > 0.0:
+        if self._config.weight_mode_seeking > 0.0:
             terms |= self._mode_seeking_terms(pair, a, b)
         return terms
 

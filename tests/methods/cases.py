@@ -301,6 +301,12 @@ CASES: dict[str, Case] = {
         ),
         biases_before_norms_of_munit,
     ),
+    "munit-same-styles": Case(
+        lambda seed, channels: Munit(
+            replace(NO_DECAY, channels=channels, redraw_styles=False, weight_cycle=1.0), seed=seed
+        ),
+        biases_before_norms_of_munit,
+    ),
     "transgaga": Case(
         lambda seed, channels: TransGaga(replace(TINY_LANDMARKS, channels=channels), seed=seed),
         biases_before_norms_of_transgaga,

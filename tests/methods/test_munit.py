@@ -177,6 +177,53 @@ def test_both_phases_draw_styles_of_their_own() -> None:
     assert len(set(codes)) == 6
 
 
+def images_judged(method: Munit, pair: Pair) -> dict[str, list[Tensor]]:
+    """Gives the translations that each phase shows the discriminators, a's and b's."""
+    seen: dict[str, list[Tensor]] = {}
+    for each in method.phases():
+        images: list[Tensor] = []
+        hooks = [
+            method.discriminators[key].register_forward_pre_hook(lambda _, x, images=images: images.append(x[0]))
+            for key in "ab"
+        ]
+        each.loss(pair)
+        for hook in hooks:
+            hook.remove()
+        seen[each.name] = [image[-len(pair.a) :].detach() for image in images]
+    return seen
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("redrawn", [True, False])
+def test_phases_see_the_same_translations_where_styles_are_drawn_once(redrawn: bool, shared: bool) -> None:
+    method, pair = method_of(replace(TINY, redraw_styles=redrawn)), tiny_pair()
+    seen = images_judged(method, replace(pair, shared=method.shared(pair)) if shared else pair)
+    assert [len(images) for images in seen.values()] == [2, 2]
+    for first, second in zip(seen["discriminator"], seen["generator"], strict=True):
+        distance = (first - second).abs().max().item()
+        assert distance > 1e-2 if redrawn else distance < 1e-5
+
+
+def test_a_shared_translation_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    decode = AutoEncoder.decode
+
+    def counting(coder: AutoEncoder, content: Tensor, style: Tensor) -> Tensor:
+        decoded.append(len(content))
+        return decode(coder, content, style)
+
+    monkeypatch.setattr(AutoEncoder, "decode", counting)
+    images = {}
+    for redrawn in (True, False):
+        method, pair = method_of(replace(TINY, redraw_styles=redrawn)), tiny_pair(count=2)
+        pair = replace(pair, shared=method.shared(pair))
+        for each in method.phases():
+            each.loss(pair)
+        images[redrawn] = sum(decoded)
+        decoded.clear()
+    assert images == {True: 12, False: 8}  # of each domain 2 reconstructed, 2 translated, and 2 for the discriminator
+
+
 def test_a_loss_is_a_function_of_the_pair() -> None:
     method, pair = method_of(EVERY_TERM), tiny_pair()
     first = terms_of(method, "generator", pair)

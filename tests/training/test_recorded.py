@@ -31,6 +31,10 @@ def plain() -> Method:
     return Munit(TINY)
 
 
+def same_styles() -> Method:
+    return Munit(replace(TINY, redraw_styles=False))
+
+
 def semantic() -> Method:
     return SemanticConsistency(Munit(TINY), tiny_classifier(3))
 
@@ -64,7 +68,7 @@ def recorded(config: TrainConfig = LONGER) -> TrainConfig:
     return Elsewhere(**(asdict(config) | {"cuda_graph": True}))
 
 
-@pytest.mark.parametrize("make", [plain, semantic])
+@pytest.mark.parametrize("make", [plain, same_styles, semantic])
 def test_recorded_steps_give_the_weights_of_others(make: MakeMethod, tmp_path: Path) -> None:
     seen: dict[str, list[dict[str, float]]] = {"eager": [], "recorded": []}
     count: list[str] = []
@@ -210,6 +214,7 @@ RECORDABLE: dict[str, MakeMethod] = {
     "semantic": semantic,
     "published kernels": lambda: Munit(replace(TINY, edge_kernel=7, upsample_kernel=5)),
     "further terms": lambda: Munit(replace(TINY, weight_cycle=1.0, weight_mode_seeking=1.0, gan_loss="hinge")),
+    "styles drawn once": lambda: Munit(replace(TINY, redraw_styles=False, weight_mode_seeking=1.0)),
     "spectral norm": lambda: Munit(replace(TINY, spectral_norm=True)),
 }
 
