@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from munitaug.networks.activations import Activation, activate_own
+from munitaug.networks.from_images import image_conv, image_conv_pays
 from munitaug.networks.narrow import MOST_CHANNELS, narrow_conv
 from munitaug.networks.norms import MunitLayerNorm, adaptive_instance_norm, instance_norm
 from munitaug.networks.padding import pad
@@ -44,7 +45,11 @@ def reflected_conv(x: Tensor, conv: nn.Conv2d, pixels: int, activation: Activati
     if pixels == 1 and pays(x, conv.weight, conv.stride[0]):
         assert conv.bias is not None
         return winograd_conv(x, conv.weight, conv.bias, "reflect", conv.stride[0], activation)
-    return activate_own(conv(reflect_pad(pixels_last(x), pixels, conv.kernel_size[0])), activation)
+    x = reflect_pad(pixels_last(x), pixels, conv.kernel_size[0])
+    if image_conv_pays(x, conv):
+        assert conv.bias is not None
+        return image_conv(x, conv.weight, conv.bias, conv.stride[0], activation)
+    return activate_own(conv(x), activation)
 
 
 class ConvUnit(nn.Module):

@@ -45,7 +45,7 @@ def pays(x: Tensor, weight: Tensor, stride: int = 1) -> bool:
     return (
         weight.shape[1] >= channels_in
         and weight.shape[0] >= channels_out
-        and _dtype(x) == torch.bfloat16
+        and computed_in(x) == torch.bfloat16
         and not (x.shape[-2] % step or x.shape[-1] % step)
         and min(x.shape[-2:]) >= 2 * step
         and x.shape[0] * x.shape[-2] * x.shape[-1] >= FEWEST_TILES * step**2
@@ -53,7 +53,7 @@ def pays(x: Tensor, weight: Tensor, stride: int = 1) -> bool:
     )
 
 
-def _dtype(x: Tensor) -> torch.dtype:
+def computed_in(x: Tensor) -> torch.dtype:
     """Gives the type that a convolution of x would be computed in."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
@@ -71,7 +71,7 @@ def winograd_conv(
         stride: of the convolution.
         activation: of the result.
     """
-    dtype = _dtype(x)
+    dtype = computed_in(x)
     with torch.autocast("cpu", enabled=False):
         pixels = as_pixels(pixels_first(x.to(dtype)))
         scheme = SCHEMES[weight.shape[-1], stride]
