@@ -42,7 +42,7 @@ def reflect_pad(x: Tensor, pixels: int, at_least: int = 0) -> Tensor:
 
 def reflected_conv(x: Tensor, conv: nn.Conv2d, pixels: int, activation: Activation = "none") -> Tensor:
     """Gives the activated convolution of x with a reflected border of ``pixels``, the fastest way for its shape."""
-    if pixels == 1 and pays(x, conv.weight, conv.stride[0]):
+    if pixels == 1 and pays(x, conv.weight.shape, conv.stride[0]):
         assert conv.bias is not None
         return winograd_conv(x, conv.weight, conv.bias, "reflect", conv.stride[0], activation)
     x = reflect_pad(pixels_last(x), pixels, conv.kernel_size[0])
@@ -111,7 +111,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives N x C x H x W features of the same shape."""
-        if pays(x, self.first.conv.weight):
+        if pays(x, self.first.conv.weight.shape):
             x = pixels_first(x)
         out: Tensor = x + self.second(self.first(x))
         return gradient_alike(out)
@@ -137,7 +137,7 @@ class AdaptiveResidualBlock(nn.Module):
             x: N x C x H x W.
             adain: K N x 4C, K in a row for each sample: shift and scale of the first layer, then of the second.
         """
-        if pays(x, self.first.weight):
+        if pays(x, self.first.weight.shape):
             x = pixels_first(x)
         shift_1, scale_1, shift_2, scale_2 = adain.to(x.dtype).chunk(4, dim=1)
         y = adaptive_instance_norm(reflected_conv(x, self.first, 1), shift_1, scale_1, "relu")

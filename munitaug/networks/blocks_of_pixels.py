@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from munitaug.networks.pixels_first import as_pixels, is_pixels_first
+
 NUMBER = 16
 """Bits of a number that this pays for."""
 
@@ -58,3 +60,53 @@ def _gathered(x: Tensor) -> Tensor:
     left.copy_(both)  # keeps the lower half
     right.copy_(both.bitwise_right_shift_(NUMBER))
     return out
+
+
+def spread_runs(x: Tensor) -> Tensor:
+    """Gives N x C x 2H x 2W, channels last, of N x 4C x H x W: for each place in 2 x 2 blocks, row by row, C maps.
+
+    Where C numbers lie side by side, before and after, that is a copy of such runs and not of single numbers.
+
+    Args:
+        x: lies pixels first or channels last, on a CPU.
+    """
+    out: Tensor = _Runs.apply(x)
+    return out
+
+
+class _Runs(torch.autograd.Function):
+    """Runs moved to where their pixel is; gradients go the other way, into the order that x lay in."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        images, maps, height, width = x.shape
+        ctx.shape, ctx.came_first = x.shape, is_pixels_first(x)
+        out = _empty_channels_last(x, (images, maps // 4, 2 * height, 2 * width))
+        _blocks(out).copy_(_places(x))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        images, maps, height, width = ctx.shape
+        if ctx.came_first:
+            out = as_pixels(grad.new_empty(height, width, images, maps))
+        else:
+            out = _empty_channels_last(grad, ctx.shape)
+        _places(out).copy_(_blocks(grad))
+        return out
+
+
+def _empty_channels_last(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def _places(x: Tensor) -> Tensor:
+    """Gives N x H x 2 x W x 2 x C of N x 4C x H x W."""
+    by_place: Tensor = x.unflatten(1, (2, 2, -1))
+    return by_place.permute(0, 4, 1, 5, 2, 3)
+
+
+def _blocks(x: Tensor) -> Tensor:
+    """Gives N x H x 2 x W x 2 x C of N x C x 2H x 2W."""
+    blocks: Tensor = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+    return blocks

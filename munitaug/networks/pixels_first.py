@@ -22,6 +22,13 @@ def is_pixels_first(x: Tensor) -> bool:
     return as_pixels(x).is_contiguous() and not x.is_contiguous()
 
 
+def is_channels_last(x: Tensor) -> bool:
+    """Tells whether N x C x H x W maps on a CPU lie as N x H x W x C, and not as N x C x H x W."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
 def pixels_first(x: Tensor) -> Tensor:
     """Gives N x C x H x W maps that lie as H x W x N x C; makes their gradient lie as they did."""
     out: Tensor = _PixelsFirst.apply(x)

@@ -12,15 +12,15 @@ Floor 1: imports torch only.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from munitaug.networks.blocks_of_pixels import spread
+from munitaug.networks.blocks_of_pixels import spread, spread_runs
+from munitaug.networks.doubled_borders import reflected
 from munitaug.networks.padding import pad
-from munitaug.networks.pixels_first import pixels_last
+from munitaug.networks.pixels_first import is_channels_last
 from munitaug.networks.winograd import pays, winograd_conv
 
 KERNELS = (3, 5)
@@ -40,13 +40,22 @@ def doubled_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.shape[-1] == 3:
         return _with_kernels_of_two(pad(x, 1, "replicate"), weight, bias)
     inside, beside = which_taps(weight)
-    kernels, biases = summed_kernels(weight, inside), bias.repeat_interleave(4)
-    if pays(x, kernels):
-        maps = pixels_last(winograd_conv(x, kernels, biases, "replicate"))
-    else:
-        maps = F.conv2d(pad(x, 1, "replicate"), kernels, biases)
-    out = spread(maps)
-    return out if min(x.shape[-2:]) == 1 else _reflected(out, x, weight, beside)
+    kernels = summed_kernels(weight, inside)
+    out = _spread_conv(x, kernels, bias)
+    return out if min(x.shape[-2:]) == 1 else reflected(out, x, weight, beside)
+
+
+def _spread_conv(x: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:
+    """Gives the convolution with 2 x 2 kernels, each for its place within a repeated value, over a repeated border."""
+    places, channels_out, *taps = kernels.shape
+    fast = pays(x, (places * channels_out, *taps))
+    if not (fast or is_channels_last(x)):
+        by_map, biases = kernels.transpose(0, 1).flatten(0, 1), bias.repeat_interleave(places)
+        return spread(F.conv2d(pad(x, 1, "replicate"), by_map, biases))
+    by_place, biases = kernels.flatten(0, 1), bias.repeat(places)
+    if fast:
+        return spread_runs(winograd_conv(x, by_place, biases, "replicate"))
+    return spread_runs(F.conv2d(pad(x, 1, "replicate"), by_place, biases))
 
 
 def _with_kernels_of_two(padded: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -66,7 +75,7 @@ def _with_kernels_of_two(padded: Tensor, weight: Tensor, bias: Tensor) -> Tensor
 
 
 def summed_kernels(weight: Tensor, which: Tensor) -> Tensor:
-    """Gives 4 O x C x 3 x 3 of O x C x 5 x 5, in the order that pixel_shuffle wants: out, row, column.
+    """Gives 4 x O x C x 3 x 3 of O x C x 5 x 5: for each of 2 x 2 places, row by row.
 
     In autocast's dtype where that is on, but summed in float32.
 
@@ -80,8 +89,8 @@ def summed_kernels(weight: Tensor, which: Tensor) -> Tensor:
         sums: Tensor = weight.flatten(2) @ which  # out, in, row, column, 3, 3
     if has_autocast and torch.is_autocast_enabled(kind):
         sums = sums.to(torch.get_autocast_dtype(kind))
-    by_place: Tensor = sums.unflatten(2, (4, 3, 3)).transpose(1, 2)
-    return by_place.flatten(0, 1)
+    by_place: Tensor = sums.unflatten(2, (4, 3, 3)).permute(2, 0, 1, 3, 4)
+    return by_place
 
 
 def which_taps(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,90 +119,3 @@ def _made_taps(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor
 
 
 WHICH_TAPS = _made_taps(torch.device("cpu"), torch.float32)
-
-
-def _reflected(out: Tensor, x: Tensor, weight: Tensor, which: Tensor) -> Tensor:
-    """Gives the convolution over a reflected border of one over a repeated border; changes ``out``.
-
-    Two pixels beyond the border a reflection shows the second value and a repetition the first. The outermost row and
-    column of weights see that pixel, and only from the outermost row and column of the output. Written as matrix
-    products: convolutions of a single row take four times as long.
-
-    Args:
-        out: N x O x 2H x 2W.
-        x: N x C x H x W.
-        weight: O x C x 5 x 5.
-        which: 25 x 28, the second of which_taps.
-    """
-    of_rows, of_columns, of_corners = (weight.flatten(2) @ which).split([12, 12, 4], dim=2)
-    rows, columns = _inward_steps(x) if torch.compiler.is_compiling() else _InwardSteps.apply(x)
-    corners = torch.stack([columns[..., 1] - columns[..., 0], columns[..., -2] - columns[..., -1]])
-    in_corners = torch.einsum("fenc,ocef->noef", corners, of_corners.unflatten(2, (2, 2)).transpose(2, 3))
-    beside_rows, beside_columns = _along(rows, of_rows), _along(columns, of_columns)
-    height, width = out.shape[-2:]
-    in_height = torch.arange(0, height, height - 1, device=out.device)
-    beside_columns = beside_columns.index_add(3, in_height, in_corners)
-    if torch.compiler.is_compiling():
-        in_width = torch.arange(0, width, width - 1, device=out.device)
-        return out.index_add_(2, in_height, beside_rows).index_add_(3, in_width, beside_columns.transpose(2, 3))
-    with_borders: Tensor = _BordersAdded.apply(out, beside_rows, beside_columns)
-    return with_borders
-
-
-def _inward_steps(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Gives by how much the second line exceeds the outermost, 2 x N x C x W of rows and 2 x N x C x H of columns."""
-    rows = torch.stack([x[:, :, 1] - x[:, :, 0], x[:, :, -2] - x[:, :, -1]])
-    return rows, torch.stack([x[:, :, :, 1] - x[:, :, :, 0], x[:, :, :, -2] - x[:, :, :, -1]])
-
-
-class _InwardSteps(torch.autograd.Function):
-    """The inward steps; one gradient as large as the maps in place of eight."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.like = x.shape
-        return _inward_steps(x)
-
-    @staticmethod
-    def backward(ctx: Any, rows: Tensor, columns: Tensor) -> Tensor:
-        grad = rows.new_zeros(ctx.like)
-        for dim, steps in ((2, rows), (3, columns)):
-            side = grad.shape[dim]
-            for step, outermost, second in zip(steps, (0, side - 1), (1, side - 2), strict=True):
-                grad.select(dim, second).add_(step)
-                grad.select(dim, outermost).sub_(step)
-        return grad
-
-
-class _BordersAdded(torch.autograd.Function):
-    """Adds N x O x 2 x W to the outermost rows and N x O x 2 x H to the outermost columns of N x O x H x W, in place.
-
-    As index_add_, which copies the maps for columns.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, out: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        ctx.mark_dirty(out)
-        for at in (0, -1):
-            out.select(2, at).add_(rows.select(2, at))
-            out.select(3, at).add_(columns.select(2, at))
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        rows, columns = (torch.stack([grad.select(dim, 0), grad.select(dim, -1)], 2) for dim in (2, 3))
-        return grad, rows, columns
-
-
-def _along(lines: Tensor, taps: Tensor) -> Tensor:
-    """Gives N x O x E x 2 L: E lines of N x C x L values, doubled, their ends repeated, each under its kernel.
-
-    Args:
-        lines: E x N x C x L.
-        taps: O x C x 12: of E lines, 2 places within a repeated value, 3 taps.
-    """
-    products = torch.einsum("encl,ocept->tnoelp", lines, taps.unflatten(2, (len(lines), 2, 3)))
-    before, own, after = products.unbind(0)
-    before = torch.cat([before[..., :1, :], before[..., :-1, :]], dim=-2)
-    after = torch.cat([after[..., 1:, :], after[..., -1:, :]], dim=-2)
-    return (before + own + after).flatten(3)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -35,16 +36,17 @@ MOST_SCRATCH = 2**25
 """Numbers that each piece of scratch memory may hold, 64 MiB; larger ones are made anew each time."""
 
 
-def pays(x: Tensor, weight: Tensor, stride: int = 1) -> bool:
-    """Tells whether winograd_conv is the faster way for these maps and this O x C x k x k kernel, and may be taken."""
-    kind = (weight.shape[-1], stride)
-    if x.device.type != "cpu" or kind not in SCHEMES or weight.shape[-2] != weight.shape[-1]:
+def pays(x: Tensor, kernel: Sequence[int], stride: int = 1) -> bool:
+    """Tells whether winograd_conv is the faster way for these maps and kernels O x C x k x k, and may be taken."""
+    channels_out, channels_in, height, width = kernel
+    kind = (width, stride)
+    if x.device.type != "cpu" or kind not in SCHEMES or height != width:
         return False
-    channels_in, channels_out = FEWEST_CHANNELS[kind]
+    fewest_in, fewest_out = FEWEST_CHANNELS[kind]
     step = SCHEMES[kind].step
     return (
-        weight.shape[1] >= channels_in
-        and weight.shape[0] >= channels_out
+        channels_in >= fewest_in
+        and channels_out >= fewest_out
         and computed_in(x) == torch.bfloat16
         and not (x.shape[-2] % step or x.shape[-1] % step)
         and min(x.shape[-2:]) >= 2 * step

@@ -107,10 +107,10 @@ def test_where_it_is_taken(
     shape: tuple[int, ...], channels: int, kernel: int, stride: int, dtype: torch.dtype, taken: bool
 ) -> None:
     x, weight = torch.zeros(shape, dtype=dtype), torch.zeros(channels, shape[1], kernel, kernel)
-    assert pays(x, weight, stride) == taken
+    assert pays(x, weight.shape, stride) == taken
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        assert pays(x.float(), weight, stride) == taken
-    assert not pays(x.to("meta"), weight, stride)
+        assert pays(x.float(), weight.shape, stride) == taken
+    assert not pays(x.to("meta"), weight.shape, stride)
 
 
 @pytest.fixture
