@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from munitaug.networks.activations import Activation, activate_own
+from munitaug.networks.few_pixels import product_conv, product_conv_pays
 from munitaug.networks.from_images import image_conv, image_conv_pays
 from munitaug.networks.narrow import MOST_CHANNELS, narrow_conv
 from munitaug.networks.norms import MunitLayerNorm, adaptive_instance_norm, instance_norm
@@ -42,13 +43,15 @@ def reflect_pad(x: Tensor, pixels: int, at_least: int = 0) -> Tensor:
 
 def reflected_conv(x: Tensor, conv: nn.Conv2d, pixels: int, activation: Activation = "none") -> Tensor:
     """Gives the activated convolution of x with a reflected border of ``pixels``, the fastest way for its shape."""
-    if pixels == 1 and pays(x, conv.weight.shape, conv.stride[0]):
-        assert conv.bias is not None
-        return winograd_conv(x, conv.weight, conv.bias, "reflect", conv.stride[0], activation)
+    bias, stride = conv.bias, conv.stride[0]
+    assert bias is not None
+    if pixels == 1 and pays(x, conv.weight.shape, stride):
+        return winograd_conv(x, conv.weight, bias, "reflect", stride, activation)
     x = reflect_pad(pixels_last(x), pixels, conv.kernel_size[0])
     if image_conv_pays(x, conv):
-        assert conv.bias is not None
-        return image_conv(x, conv.weight, conv.bias, conv.stride[0], activation)
+        return image_conv(x, conv.weight, bias, stride, activation)
+    if product_conv_pays(x, conv):
+        return activate_own(product_conv(x, conv.weight, bias, stride), activation)
     return activate_own(conv(x), activation)
 
 
