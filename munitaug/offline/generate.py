@@ -25,10 +25,10 @@ from munitaug.data.packing import Compression, Packed, pack_images
 from munitaug.kernel import translate_images, translator_device
 from munitaug.networks.modes import evaluation_mode
 from munitaug.offline.parts import PartsFolder, PartUnfinishedError
-from munitaug.offline.pipeline import Behind, ahead
 from munitaug.offline.plan import Plan, Stripe, make_plan
 from munitaug.random import torch_generator
 from munitaug.styles import StyleSource
+from munitaug.threads import Behind, ahead
 from munitaug.translator import Translator
 from munitaug.types import UNLABELLED, DomainError
 

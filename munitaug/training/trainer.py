@@ -13,7 +13,8 @@ Floor 4: imports floors 1-3.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -26,6 +27,7 @@ from munitaug import ranks
 from munitaug.data.loader import PairLoader
 from munitaug.method import Loss, Method, OptimiserSettings, Phase
 from munitaug.random import seed_of
+from munitaug.threads import ahead
 from munitaug.training.averaging import AveragedWeights
 from munitaug.training.config import TrainConfig, resolve_device, resolve_precision
 from munitaug.training.recorded import RecordedStep
@@ -57,6 +59,7 @@ class Trainer:
         self.loader = loader
         self.folder = folder
         self.device = ranks.device_of_rank(resolve_device(config.device))
+        self.reads_ahead = self.device.type == "cuda"
         self.turn_size = config.turn_size(ranks.count())
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.method = method.to(self.device).to(memory_format=layout)
@@ -125,8 +128,7 @@ class Trainer:
         bar = tqdm(total=config.max_steps, initial=first, desc="train", unit="step", disable=quiet)
         began = time.monotonic()
         saved = first
-        pairs = self.loader.from_step(first, self._rows())
-        with bar:
+        with bar, self._pairs_from(first) as pairs:
             for step, pair in zip(range(first, config.max_steps), pairs, strict=False):
                 terms = self._step(step, self._turns(pair), saved)
                 done = step + 1
@@ -154,6 +156,16 @@ class Trainer:
         if config.sample_every_steps and (done % config.sample_every_steps == 0 or last):
             self.draw_samples(done)
 
+    @contextmanager
+    def _pairs_from(self, first: int) -> Iterator[Iterator[Pair]]:
+        """Gives this rank's pairs; for a GPU the next one is made, and pinned, in a thread while one is trained on."""
+        pairs = self.loader.from_step(first, self._rows())
+        if not self.reads_ahead:
+            yield pairs
+            return
+        with closing(ahead(map(pinned, pairs), 1)) as read_ahead:
+            yield read_ahead
+
     def _rows(self) -> Tensor | None:
         """Gives this rank's rows of a batch: of each turn its own part; None for all."""
         if ranks.count() == 1:
@@ -175,8 +187,8 @@ class Trainer:
 
     def _to_device(self, pair: Pair) -> Pair:
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
-        a, b = (image.to(self.device, memory_format=layout) for image in (pair.a, pair.b))
-        label = None if pair.label_a is None else pair.label_a.to(self.device)
+        a, b = (image.to(self.device, non_blocking=True, memory_format=layout) for image in (pair.a, pair.b))
+        label = None if pair.label_a is None else pair.label_a.to(self.device, non_blocking=True)
         return replace(pair, a=a, b=b, label_a=label)
 
     def _step(self, step: int, turns: list[Pair], saved: int) -> dict[str, float]:
@@ -371,6 +383,12 @@ def lr_factor(settings: OptimiserSettings, step: int, max_steps: int) -> float:
 
 def _parameters(phase: Phase) -> list[nn.Parameter]:
     return [parameter for module in phase.modules for parameter in module.parameters()]
+
+
+def pinned(pair: Pair) -> Pair:
+    """Gives the pair in memory that a GPU fetches by itself, while this process goes on."""
+    label = None if pair.label_a is None else pair.label_a.pin_memory()
+    return replace(pair, a=pair.a.pin_memory(), b=pair.b.pin_memory(), label_a=label)
 
 
 def _check_recordable(method: Method, phases: tuple[Phase, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,7 @@ from munitaug.method import OptimiserSettings, Phase
 from munitaug.methods import Munit, MunitConfig
 from munitaug.random import seed_of
 from munitaug.training.state import load_state
-from munitaug.training.trainer import STATE_FILE, lr_factor
+from munitaug.training.trainer import STATE_FILE, Trainer, lr_factor
 from munitaug.types import CheckpointError, DivergenceError, Interrupted, Pair
 from tests.oracles import averaged_by_numpy
 from tests.tiny import TINY, TINY_TRAINING, tiny_trainer, without_averaging
@@ -361,3 +362,47 @@ def test_compiled_losses_give_the_same_terms(tmp_path: Path, monkeypatch: pytest
         trainer = tiny_trainer(tmp_path / str(compiled), replace(TINY_TRAINING, max_steps=1, compile=compiled))
         trainer.run(on_step=lambda _, values, found=found: found.update(values), progress=False)  # type: ignore[misc]
     assert terms[True] == {name: pytest.approx(value, rel=1e-3, abs=1e-5) for name, value in terms[False].items()}
+
+
+def reading_ahead(folder: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str]) -> Trainer:
+    """Gives a trainer that reads ahead as for a GPU, and notes in which thread images are pinned."""
+
+    def pin(image: Tensor) -> Tensor:
+        seen.append(threading.current_thread().name)
+        return image
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin)
+    made = tiny_trainer(folder)
+    made.reads_ahead = True
+    return made
+
+
+def test_pairs_read_ahead_give_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tiny_trainer(tmp_path / "plain").run(progress=False).state_dict()
+    seen: list[str] = []
+    ahead = reading_ahead(tmp_path / "ahead", monkeypatch, seen).run(progress=False).state_dict()
+    assert all(torch.equal(value, ahead[name]) for name, value in plain.items())
+    assert set(seen) == {"munitaug-reader"}
+    steps = TINY_TRAINING.max_steps
+    assert 2 * steps <= len(seen) <= 3 * (steps + 3)
+    assert "munitaug-reader" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_what_the_thread_meets_ends_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = reading_ahead(tmp_path, monkeypatch, [])
+    pair_at = trainer.loader.pair_at
+
+    def failing(step: int, rows: Tensor | None = None) -> Pair:
+        if step == 3:
+            raise OSError("the disk is gone")
+        return pair_at(step, rows)
+
+    monkeypatch.setattr(trainer.loader, "pair_at", failing)
+    with pytest.raises(OSError, match="the disk is gone"):
+        trainer.run(progress=False)
+    assert [line["step"] for line in log_of(tmp_path)] == [1, 2, 3]
+    assert "munitaug-reader" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_only_a_gpu_is_read_ahead_for(tmp_path: Path) -> None:
+    assert not tiny_trainer(tmp_path).reads_ahead

@@ -1,6 +1,6 @@
 """Two threads with short queues: one that works ahead of the caller, one that works behind it.
 
-Floor 4: imports the standard library only.
+Floor 1: imports the standard library only.
 """
 
 from __future__ import annotations

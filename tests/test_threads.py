@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from munitaug.offline.pipeline import Behind, Dropped, ahead
+from munitaug.threads import Behind, Dropped, ahead
 
 
 @pytest.fixture(autouse=True)
