@@ -55,7 +55,7 @@ class _InwardSteps(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, rows: Tensor, columns: Tensor) -> Tensor:
-        grad = torch.empty_strided(ctx.shape, ctx.stride, dtype=rows.dtype).zero_()
+        grad = rows.new_empty_strided(ctx.shape, ctx.stride).zero_()
         for dim, steps in ((2, rows), (3, columns)):
             side = grad.shape[dim]
             for step, outermost, second in zip(steps, (0, side - 1), (1, side - 2), strict=True):
