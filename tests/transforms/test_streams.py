@@ -157,10 +157,11 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 """
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forks_after_threads_do_not_hang() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "4"}
-    done = subprocess.run([sys.executable, "-c", FORK_AFTER_THREADS], env=environment, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", FORK_AFTER_THREADS], env=environment, timeout=240, check=False)
     assert done.returncode == 0
 
 
