@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from munitaug.networks import blocks
 from munitaug.networks.blocks import ConvUnit
 from munitaug.networks.few_pixels import FEWEST_WEIGHTS, MOST_PIXELS, product_conv, product_conv_pays
+from tests.networks.alike import assert_alike
 
 
 def tensors(kernel: int, sides: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -29,11 +30,7 @@ KINDS = [(4, 2, (4, 4)), (4, 2, (6, 9)), (3, 1, (4, 3)), (3, 2, (7, 6))]
 def test_it_equals_the_plain_one_and_so_do_its_gradients(kernel: int, stride: int, sides: tuple[int, int]) -> None:
     x, weight, bias = inputs = tensors(kernel, sides)
     given, expected = product_conv(x, weight, bias, stride), F.conv2d(x, weight, bias, stride)
-    torch.testing.assert_close(given, expected)
-    weights = torch.randn_like(expected)
-    wanted = torch.autograd.grad(expected, inputs, weights)
-    for gradient, right in zip(torch.autograd.grad(given, inputs, weights), wanted, strict=True):
-        torch.testing.assert_close(gradient, right)
+    assert_alike(given, expected, inputs)
 
 
 def test_its_gradient_has_a_gradient() -> None:

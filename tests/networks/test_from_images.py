@@ -13,6 +13,7 @@ from munitaug.networks.autoencoder import AutoEncoderShape, ContentEncoder
 from munitaug.networks.blocks import ConvUnit
 from munitaug.networks.from_images import FEWEST_MAPS, image_conv, image_conv_pays
 from munitaug.networks.pixels_first import is_pixels_first
+from tests.networks.alike import assert_alike
 
 KINDS = [(7, 1, (12, 14)), (7, 1, (13, 12)), (5, 1, (9, 9)), (3, 1, (6, 8)), (4, 2, (10, 12)), (4, 2, (9, 10))]
 """Kernel, stride and the sides of what is padded already; outputs of odd and of even sides."""
@@ -36,11 +37,7 @@ def test_it_equals_the_plain_one_and_so_do_its_gradients(
     x, weight, bias = inputs = tensors(channels, kernel, sides)
     given, expected = image_conv(x, weight, bias, stride), F.conv2d(x, weight, bias, stride)
     assert is_pixels_first(given)
-    torch.testing.assert_close(given, expected)
-    weights = torch.randn_like(expected)
-    wanted = torch.autograd.grad(expected, inputs, weights)
-    for gradient, right in zip(torch.autograd.grad(given, inputs, weights), wanted, strict=True):
-        torch.testing.assert_close(gradient, right)
+    assert_alike(given, expected, inputs)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

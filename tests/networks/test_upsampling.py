@@ -9,6 +9,7 @@ from torch import Tensor
 
 from munitaug.networks.blocks import ConvUnit, reflect_pad
 from munitaug.networks.upsampling import doubled_conv, summed_kernels, which_taps
+from tests.networks.alike import assert_alike
 
 
 def step_by_step(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -33,11 +34,7 @@ def test_it_equals_the_steps_and_so_do_its_gradients(
     if kernel == 5 and min(sides) > 1:
         assert given.is_contiguous(memory_format=order)
     assert given.shape == (2, 4, 2 * sides[0], 2 * sides[1])
-    torch.testing.assert_close(given, expected)
-    weights = torch.randn_like(expected)
-    wanted = torch.autograd.grad(expected, tensors, weights)
-    for gradient, right in zip(torch.autograd.grad(given, tensors, weights), wanted, strict=True):
-        torch.testing.assert_close(gradient, right)
+    assert_alike(given, expected, tensors)
 
 
 def test_each_weight_stands_once_in_each_of_the_four_kernels() -> None:

@@ -14,6 +14,7 @@ from munitaug.networks.autoencoder import AutoEncoder, AutoEncoderShape
 from munitaug.networks.padding import Border
 from munitaug.networks.pixels_first import is_pixels_first, pixels_first
 from munitaug.networks.winograd import pays, winograd_conv
+from tests.networks.alike import assert_alike
 
 KINDS = [
     (3, 1, "reflect", (4, 6)),
@@ -44,11 +45,7 @@ def test_it_equals_the_plain_one_and_so_do_its_gradients(
     given = winograd_conv(pixels_first(x) if lying_first else x, weight, bias, border, stride)
     expected = plain(x, weight, bias, border, stride)
     assert is_pixels_first(given)
-    torch.testing.assert_close(given, expected)
-    weights = torch.randn_like(expected)
-    wanted = torch.autograd.grad(expected, inputs, weights)
-    for gradient, right in zip(torch.autograd.grad(given, inputs, weights), wanted, strict=True):
-        torch.testing.assert_close(gradient, right)
+    assert_alike(given, expected, inputs)
 
 
 @pytest.mark.parametrize("asked", [0, 1, 2])
