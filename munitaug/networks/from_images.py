@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from munitaug.networks.activations import Activation, activate_own
 from munitaug.networks.narrow import MOST_CHANNELS, narrow_conv
 from munitaug.networks.pixels_first import as_pixels
-from munitaug.networks.winograd import FEWEST_CHANNELS, computed_in
+from munitaug.networks.winograd import FEWEST_CHANNELS, computed_in, refuse_second_gradient
 
 FEWEST_MAPS = min(channels_in for channels_in, _ in FEWEST_CHANNELS.values())
 """With fewer no convolution that wants pixels first comes next."""
@@ -64,8 +64,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError("this convolution has no gradient of its gradient (create_graph); compute it in float32")
+        refuse_second_gradient()
         x, weight = ctx.saved_tensors
         grad = _channels_last(as_pixels(grad))
         for_images, for_weight, for_bias = ctx.needs_input_grad[:3]

@@ -81,6 +81,16 @@ def winograd_conv(
     return as_pixels(activate_own(out, activation))
 
 
+def refuse_second_gradient() -> None:
+    """Refuses a backward pass of which gradients are wanted in turn; called inside it.
+
+    Raises:
+        RuntimeError: they are wanted (create_graph).
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError("this convolution has no gradient of its gradient (create_graph); compute it in float32")
+
+
 class _Convolution(torch.autograd.Function):
     """H x W x N x C -> H' x W' x N x O; tiles are made again for gradients, being 2 to 4 times what they came of."""
 
@@ -95,8 +105,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError("this convolution has no gradient of its gradient (create_graph); compute it in float32")
+        refuse_second_gradient()
         pixels, at_points = ctx.saved_tensors
         scheme, border = ctx.scheme, ctx.border
         for_pixels = for_weight = for_bias = None
