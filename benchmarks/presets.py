@@ -68,10 +68,9 @@ def main() -> None:
     judge = _judge(target)
     for seed in range(options.seeds):
         for name in options.variants:
-            config = variants()[name]
             if any((cell["variant"], cell["seed"], cell["steps"]) == (name, seed, options.steps) for cell in finished):
                 continue
-            cell = _cell(name, config, source, target, judge, seed, options)
+            cell = _cell(name, variants()[name], source, target, judge, seed, options)
             append_row(out, cell)
             finished.append(cell)
     for name in options.variants:
