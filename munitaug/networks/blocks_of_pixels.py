@@ -53,7 +53,8 @@ def _spread(x: Tensor) -> Tensor:
 
 def _gathered(x: Tensor) -> Tensor:
     images, maps, height, width = x.shape
-    pairs = x.contiguous().view(torch.int32).view(images, maps, height // 2, 2, width // 2)
+    in_a_row = x.contiguous().flatten()  # strides of one single map may be those of another order
+    pairs = in_a_row.view(torch.int32).view(images, maps, height // 2, 2, width // 2)
     both = pairs.transpose(2, 3).contiguous()
     out = x.new_empty(images, 4 * maps, height // 2, width // 2)
     left, right = out.view(torch.int16).view(images, maps, 2, 2, height // 2, width // 2).unbind(3)

@@ -33,6 +33,14 @@ def test_gradients_go_back_to_where_pixels_came_from() -> None:
     assert torch.equal(given, F.pixel_unshuffle(weights, 2))
 
 
+def test_gradients_of_one_map_may_have_strides_of_another_order() -> None:
+    x = torch.randn(2, 4, 3, 4).bfloat16().requires_grad_()
+    weights = torch.randn(2, 1, 6, 8).bfloat16()
+    as_channels_last = weights.as_strided(weights.shape, (48, 1, 8, 1))  # which counts as contiguous, too
+    (given,) = torch.autograd.grad(spread(x), x, as_channels_last)
+    assert torch.equal(given, F.pixel_unshuffle(weights, 2))
+
+
 def test_gradients_have_gradients() -> None:
     x = torch.randn(1, 4, 2, 2).bfloat16().requires_grad_()
     (first,) = torch.autograd.grad(spread(x).square().sum(), x, create_graph=True)
