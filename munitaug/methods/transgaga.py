@@ -262,8 +262,10 @@ class PositionCode(nn.Module):
     def follow(self, means: Tensor, momentum: float = MOMENTUM) -> None:
         """Moves the running moments towards those of a batch of positions, N x L x 2."""
         flat = means.detach().float().flatten(1)
+        with torch.autocast(flat.device.type, enabled=False):
+            second = flat.T @ flat / len(flat)
         self.running_mean.lerp_(flat.mean(dim=0), 1.0 - momentum)
-        self.running_second.lerp_(flat.T @ flat / len(flat), 1.0 - momentum)
+        self.running_second.lerp_(second, 1.0 - momentum)
 
     @torch.no_grad()
     def fit(self) -> None:

@@ -14,7 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from munitaug.adaptation import build_classifier
 from munitaug.checkpoint import load_method, save_method
+from munitaug.data.loader import UnpairedLoader
 from munitaug.method import Loss, Method
 from munitaug.methods import METHODS, SemanticConsistency
 from munitaug.training import TrainConfig, Trainer
@@ -22,7 +24,7 @@ from munitaug.translator import Translator
 from munitaug.types import BOTH_DIRECTIONS, Pair
 from tests.methods.cases import CASES, Case, MakeMethod
 from tests.oracles import trainable
-from tests.tiny import TINY_TRAINING, tiny_classifier, tiny_pair, tiny_trainer
+from tests.tiny import CLASSES, TINY_TRAINING, tiny_classifier, tiny_domain, tiny_pair, tiny_trainer
 
 SIZES = [(17, 30), (16, 16), (28, 28), (33, 64)]
 
@@ -282,6 +284,21 @@ def test_a_method_trains_in_either_precision(make: MakeMethod, config: TrainConf
     terms: list[dict[str, float]] = []
     tiny_trainer(tmp_path, config, make(0, 3)).run(on_step=lambda _, values: terms.append(values), progress=False)
     assert len(terms) == 2
+    assert all(torch.tensor(list(values.values())).isfinite().all() for values in terms)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", METHODS)
+def test_what_adapt_trains_trains_in_bfloat16(name: str, channels: int, tmp_path: Path) -> None:
+    """As tiny networks take other ways: the preset of small images, with the label term of a real classifier."""
+    config = replace(TINY_TRAINING, precision="bfloat16", channels_last=True, max_steps=2)
+    kind = METHODS[name]
+    inner = kind(kind.config_class.preset("small", channels=channels))
+    method = SemanticConsistency(inner, build_classifier("lenet", channels, CLASSES, 0).eval())
+    a, b = (tiny_domain(key, number, channels, side=28) for number, key in enumerate("ab"))
+    loader = UnpairedLoader(a, b, batch_size=2, seed=0)
+    terms: list[dict[str, float]] = []
+    Trainer(method, loader, config, tmp_path).run(on_step=lambda _, values: terms.append(values), progress=False)
     assert all(torch.tensor(list(values.values())).isfinite().all() for values in terms)
 
 
