@@ -16,7 +16,11 @@ os.environ["MPLBACKEND"] = "Agg"
 import pytest
 import torch
 
+from tests import elsewhere
+
 torch.set_num_threads(1)
+if elsewhere.PRETENDED:
+    elsewhere.prepare()
 
 
 @pytest.fixture(autouse=True)
