@@ -106,14 +106,20 @@ class Method(nn.Module, ABC):
     """
 
     name: ClassVar[str]
-    records_steps: ClassVar[bool] = False
-    """Whether a step of it can be recorded on a GPU and replayed: its losses read nothing on the CPU but the pair's
-    images and labels and what ``munitaug.methods.parts.drawn`` gives, and do the same at every step."""
 
     def __init__(self) -> None:
         super().__init__()
         self.style_banks: dict[DomainKey, Tensor] = {}
         self.directions: tuple[tuple[DomainKey, DomainKey], ...] = BOTH_DIRECTIONS
+
+    @property
+    def recording_obstacle(self) -> str:
+        """Tells why a step of it cannot be recorded on a GPU and replayed, and what to change; empty if it can.
+
+        It can if its losses read nothing on the CPU but the pair's images and labels and what
+        ``munitaug.methods.parts.drawn`` gives, and do the same at every step.
+        """
+        return "its losses do not say that they can be"
 
     @property
     @abstractmethod
@@ -148,7 +154,7 @@ class Method(nn.Module, ABC):
     def check(self, pair: Pair) -> None:
         """Refuses a batch that its losses cannot use; by default none.
 
-        Losses refuse it too; but where a step is recorded, which looks at no number, this is asked before each step.
+        Training asks before each step, while the batch lies on the CPU: a loss that looks at a number waits for a GPU.
 
         Raises:
             ValueError: what is missing, and what to do.

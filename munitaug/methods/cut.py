@@ -9,6 +9,7 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, get_args
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from munitaug.images import pad_to_multiple
 from munitaug.losses import discriminator_loss, generator_adversarial_loss
 from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.methods.parts import drawn
 from munitaug.networks.initialise import Initialisation, initialise_weights
 from munitaug.networks.patchgan import PatchGan, PatchGanShape
 from munitaug.networks.projection import PatchProjection, draw_positions
@@ -186,6 +188,11 @@ class Cut(Method):
         return self._config
 
     @property
+    def recording_obstacle(self) -> str:
+        """Tells that mirrored batches, which take other ways than the rest, cannot be recorded."""
+        return "flip_equivariance mirrors every second batch; set it to False" if self._config.flip_equivariance else ""
+
+    @property
     def optimiser(self) -> OptimiserSettings:
         """Gives the Adam settings."""
         return self._config.optimiser
@@ -267,12 +274,19 @@ class Cut(Method):
             ("identity_nce", config.weight_identity_nce, slice(count, None)),
         ):
             if weight > 0.0:
-                generator = torch_generator(pair.seed, "patches", name)
-                loss = self.contrastive_loss([q[part] for q in queries], [k[part] for k in keys], generator)
+                positions = self._positions(pair, queries, name)
+                loss = self.contrastive_loss([q[part] for q in queries], [k[part] for k in keys], positions)
                 terms[name] = weight * loss
         return terms
 
-    def contrastive_loss(self, queries: list[Tensor], keys: list[Tensor], generator: torch.Generator) -> Tensor:
+    def _positions(self, pair: Pair, maps: list[Tensor], term: str) -> Sequence[Tensor]:
+        """Gives the places in each map that a term compares."""
+        sizes, count = [features.shape[2] * features.shape[3] for features in maps], self._config.n_patches
+        together = drawn(pair, lambda generator: torch.cat(draw_positions(sizes, count, generator)), "patches", term)
+        parts: Sequence[Tensor] = together.split([min(size, count) for size in sizes])
+        return parts
+
+    def contrastive_loss(self, queries: list[Tensor], keys: list[Tensor], positions: Sequence[Tensor]) -> Tensor:
         """Gives the mean over maps of :func:`patch_nce_loss` at places drawn anew; L_PatchNCE (2020).
 
         Gradients flow through the queries alone, as published.
@@ -280,9 +294,8 @@ class Cut(Method):
         Args:
             queries: maps of the translation, N x F x h x w each.
             keys: the same of the image it was made from.
-            generator: decides the places, which all images of a batch share, as published.
+            positions: places in each map, of :func:`draw_positions`; all images of a batch share them, as published.
         """
-        positions = draw_positions(queries, self._config.n_patches, generator)
         with torch.no_grad():
             wanted = self.projection(keys, positions)
         found = self.projection(queries, positions)

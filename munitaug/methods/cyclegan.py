@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from munitaug.images import pad_to_multiple
 from munitaug.losses import discriminator_loss, generator_adversarial_loss, mean_absolute_difference
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import exchange
+from munitaug.methods.parts import drawn, exchange
 from munitaug.networks.image_pool import ImagePool
 from munitaug.networks.initialise import initialise_weights
 from munitaug.networks.patchgan import PatchGan, PatchGanShape
@@ -154,6 +154,11 @@ class CycleGan(Method):
         return self._config
 
     @property
+    def recording_obstacle(self) -> str:
+        """Gives the empty text: steps can be recorded."""
+        return ""
+
+    @property
     def optimiser(self) -> OptimiserSettings:
         """Gives the Adam settings."""
         return self._config.optimiser
@@ -186,11 +191,10 @@ class CycleGan(Method):
     def _translate(self, source: str, images: Tensor, pair: Pair, use: str) -> Tensor:
         """Gives translations of images from one domain, with noise drawn for this use of the pair if there is any."""
         if self._config.noise_dim:
-            generator = torch_generator(pair.seed, "noise", use, source)
             sets = len(images) // len(pair.a)  # of the batch's images, one after the other
-            noise = torch.randn(sets, pair.batch_size, self._config.noise_dim, generator=generator)
-            own = torch.cat([pair.rows(each) for each in noise])
-            images = beside_noise(images, own.to(images.device))
+            shape = (sets, pair.batch_size, self._config.noise_dim)
+            noise = drawn(pair, lambda generator: torch.randn(shape, generator=generator), "noise", use, source)
+            images = beside_noise(images, torch.cat([pair.rows(each) for each in noise]))
         translations: Tensor = self.generators[source](images)
         return translations
 
@@ -225,7 +229,7 @@ class CycleGan(Method):
             judge, pool, real = self.discriminators[target], cast(ImagePool, self.pools[target]), images[target]
             with torch.no_grad():
                 fresh = self._translate(source, images[source], pair, "discriminator")
-            fake = exchange(pool, fresh, pair, torch_generator(pair.seed, "pool", target))
+            fake = exchange(pool, fresh, pair, "pool", target)
             (scores,) = judge(torch.cat([real, fake]))
             loss = discriminator_loss([scores[: len(real)]], [scores[len(real) :]], "lsgan")
             terms[f"gan_{target}"] = 0.5 * self._config.weight_gan * loss

@@ -180,6 +180,11 @@ class DistanceGan(Method):
         return self._config
 
     @property
+    def recording_obstacle(self) -> str:
+        """Gives the empty text: steps can be recorded."""
+        return ""
+
+    @property
     def optimiser(self) -> OptimiserSettings:
         """Gives the Adam settings."""
         return self._config.optimiser
@@ -235,7 +240,7 @@ class DistanceGan(Method):
             with torch.no_grad():
                 fresh = self.generators[source](images[source])
             pool = cast(ImagePool, self.pools[target])
-            fake = exchange(pool, fresh, pair, torch_generator(pair.seed, "pool", target))
+            fake = exchange(pool, fresh, pair, "pool", target)
             loss = discriminator_loss(judge(images[target]), judge(fake), "lsgan")
             terms[f"gan_{target}"] = 0.5 * self._config.weight_gan * loss
         return terms

@@ -28,6 +28,7 @@ from munitaug.losses import (
     mode_seeking_loss,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.methods.parts import drawn
 from munitaug.networks.blocks import ResidualBlock
 from munitaug.networks.discriminator import DiscriminatorShape
 from munitaug.networks.drit import (
@@ -252,6 +253,12 @@ class Dritpp(Method):
         return self._config
 
     @property
+    def recording_obstacle(self) -> str:
+        """Tells that steps which leave phases out cannot be recorded."""
+        steps = self._config.content_steps
+        return f"content_steps {steps} leaves phases out at most steps; set it to 1" if steps > 1 else ""
+
+    @property
     def optimiser(self) -> OptimiserSettings:
         """Gives the Adam settings."""
         return self._config.optimiser
@@ -462,8 +469,8 @@ class DritppTranslator(Translator):
 
 def normal_draw(pair: Pair, shape: torch.Size, *purpose: str) -> Tensor:
     """Gives N x ... numbers from N(0, 1) on the pair's device: a function of seed, place in the batch and purpose."""
-    whole = torch.randn((pair.batch_size, *shape[1:]), generator=torch_generator(pair.seed, *purpose))
-    return pair.rows(whole).to(pair.a.device)
+    whole = (pair.batch_size, *shape[1:])
+    return pair.rows(drawn(pair, lambda generator: torch.randn(whole, generator=generator), *purpose))
 
 
 def scores_of(judge: nn.Module, batches: Sequence[Tensor]) -> list[list[Tensor]]:

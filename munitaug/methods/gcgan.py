@@ -174,6 +174,11 @@ class GcGan(Method):
         return self._config
 
     @property
+    def recording_obstacle(self) -> str:
+        """Gives the empty text: steps can be recorded."""
+        return ""
+
+    @property
     def optimiser(self) -> OptimiserSettings:
         """Gives the Adam settings."""
         return self._config.optimiser
@@ -213,7 +218,7 @@ class GcGan(Method):
             )
             for name, judge, real, made in streams:
                 pool = cast(ImagePool, self.pools[f"{name}_{target}"])
-                kept = exchange(pool, made, pair, torch_generator(pair.seed, "pool", name, target))
+                kept = exchange(pool, made, pair, "pool", name, target)
                 loss = discriminator_loss(judge(real), judge(kept), "lsgan")
                 terms[f"{name}_{target}"] = 0.5 * self._config.weight_gan * loss
         return terms

@@ -206,6 +206,11 @@ class MultiDomain(Method):
         return self._config
 
     @property
+    def recording_obstacle(self) -> str:
+        """Tells that steps are of different domains."""
+        return "each step is of two other domains"
+
+    @property
     def optimiser(self) -> OptimiserSettings:
         """Gives the Adam settings."""
         return self._config.optimiser

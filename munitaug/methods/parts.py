@@ -7,7 +7,6 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from munitaug import ranks
@@ -24,16 +23,16 @@ def turn_of(pair: Pair) -> tuple[int, int]:
 def drawn(pair: Pair, draw: Draw, *purpose: int | str) -> Tensor:
     """Gives a random draw for the whole batch, on the images' device: a function of the pair's seed and the purpose.
 
-    What a method of ``records_steps`` draws it draws here, so that a recorded step finds each step's draws. There
-    ``draw`` is kept: it must not hold the pair or what was made of it. One purpose stands for one draw of a step.
+    A method whose steps can be recorded draws here, so that a recorded step finds each step's draws. There ``draw`` is
+    kept, and asked once a step: it must not hold the pair or what was made of it. One purpose stands for one draw.
     """
     if pair.held is not None:
         return pair.held(pair, draw, purpose)
     return draw(torch_generator(pair.seed, *purpose)).to(pair.a.device)
 
 
-def exchange(pool: ImagePool, fresh: Tensor, pair: Pair, generator: torch.Generator) -> Tensor:
-    """Gives what the pool gives for this part's images, N x C x H x W.
+def exchange(pool: ImagePool, fresh: Tensor, pair: Pair, *purpose: int | str) -> Tensor:
+    """Gives what the pool gives for this part's images, N x C x H x W; the pair's seed and the purpose decide.
 
     Every rank holds the same pool and shows it the images of all ranks, so it is that of the whole batch.
     """
@@ -41,7 +40,9 @@ def exchange(pool: ImagePool, fresh: Tensor, pair: Pair, generator: torch.Genera
         return fresh
     turn, _ = turn_of(pair)
     together = ranks.gather(fresh)
-    return ranks.own_rows(pool.exchange(together, generator, turn * len(together), pair.batch_size))
+    count, batch_size = len(together), pair.batch_size
+    plan = drawn(pair, lambda generator: pool.plan(generator, count, turn * count, batch_size), *purpose)
+    return ranks.own_rows(pool.exchange(together, plan))
 
 
 def compared(images: Tensor, pair: Pair) -> Tensor:

@@ -66,9 +66,9 @@ class SemanticConsistency(Method):
         return self.method.optimiser
 
     @property
-    def records_steps(self) -> bool:  # type: ignore[override]
+    def recording_obstacle(self) -> str:
         """Tells what the inner method tells."""
-        return self.method.records_steps
+        return self.method.recording_obstacle
 
     @property
     def core(self) -> Method:
@@ -108,9 +108,10 @@ class SemanticConsistency(Method):
         """Gives the cross-entropy between the labels of a and the classifier's view of a's translations.
 
         Raises:
-            LabelMissingError: the pair has no labels.
+            LabelMissingError: the pair has no labels. Labels on a GPU are not looked at, which would be waiting for it:
+                :meth:`check` does that before they are brought there.
         """
-        if pair.held is None:  # of a recorded step it was checked before
+        if pair.label_a is None or pair.label_a.device.type == "cpu":
             _check_labels(pair)
         assert pair.label_a is not None
         translator = self.method.translator(*pair.domains)

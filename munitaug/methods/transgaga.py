@@ -26,7 +26,7 @@ from munitaug.losses import (
     mean_absolute_difference,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import turn_of
+from munitaug.methods.parts import drawn, turn_of
 from munitaug.networks.autoencoder import AutoEncoderShape, Decoder, StyleEncoder, StyleMlp
 from munitaug.networks.blocks import ConvUnit, ResidualBlock
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
@@ -355,6 +355,11 @@ class TransGaga(Method):
         return self._config
 
     @property
+    def recording_obstacle(self) -> str:
+        """Tells that steps change when the warm-up is over."""
+        return "its steps change when the warm-up is over"
+
+    @property
     def optimiser(self) -> OptimiserSettings:
         """Gives the Adam settings."""
         return self._config.optimiser
@@ -442,24 +447,23 @@ class TransGaga(Method):
 
     def _drawn(self, pair: Pair, phase: str, key: str) -> Tensor:
         shape = (pair.batch_size, self._config.appearance_dim)
-        drawn = torch.randn(shape, generator=torch_generator(pair.seed, "style", phase, key))
-        return pair.rows(drawn).to(pair.a.device)
+        whole = drawn(pair, lambda generator: torch.randn(shape, generator=generator), "style", phase, key)
+        return pair.rows(whole)
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
         images = self._padded(pair)
         parts = {key: self._take_apart(key, image) for key, image in images.items()}
-        if self.training:
-            self._follow(parts, pair)
+        finished = self._follow(parts, pair) if self.training else int(self.finished_steps)
         terms: dict[str, Tensor] = {}
         for key in ("a", "b"):
             terms |= self._terms_of_domain(pair, key, images[key], parts[key])
-        if int(self.finished_steps) > self._config.warm_up_steps:
+        if finished > self._config.warm_up_steps:
             for source, target in BOTH_DIRECTIONS:
                 terms |= self._terms_of_direction(pair, images[source], parts[source], source, target)
         return terms
 
-    def _follow(self, parts: dict[DomainKey, _Parts], pair: Pair) -> None:
-        """Counts the step; during the warm-up the PCA's moments follow, at its end the axes are fixed.
+    def _follow(self, parts: dict[DomainKey, _Parts], pair: Pair) -> int:
+        """Counts the step, and gives the count; during the warm-up the PCA's moments follow, at its end axes are fixed.
 
         A step of several turns leaves the moments where their mean would have moved them.
         """
@@ -468,13 +472,14 @@ class TransGaga(Method):
             self.finished_steps += 1
         finished = int(self.finished_steps)
         if finished > self._config.warm_up_steps:
-            return
+            return finished
         share = (1.0 - MOMENTUM) / turns
         momentum = MOMENTUM if turns == 1 else 1.0 - share / (1.0 - (turns - 1 - turn) * share)
         for key, each in parts.items():
             self._position(key).follow(ranks.gather(each.means.detach()), momentum)
             if finished == self._config.warm_up_steps and turn == turns - 1:
                 self._position(key).fit()
+        return finished
 
     def _terms_of_domain(self, pair: Pair, key: str, image: Tensor, parts: _Parts) -> dict[str, Tensor]:
         """Gives the CVAE's terms and the landmark prior of one domain."""

@@ -23,6 +23,7 @@ from munitaug.losses import (
     mean_absolute_difference,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.methods.parts import drawn
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
 from munitaug.networks.initialise import Initialisation, initialise_weights
 from munitaug.networks.unit import SharedFormDiscriminator, UnitForm, UnitGenerators, UnitShape
@@ -220,6 +221,11 @@ class Unit(Method):
         return self._config
 
     @property
+    def recording_obstacle(self) -> str:
+        """Gives the empty text: steps can be recorded."""
+        return ""
+
+    @property
     def optimiser(self) -> OptimiserSettings:
         """Gives the Adam settings."""
         return self._config.optimiser
@@ -311,8 +317,8 @@ def with_noise(mean: Tensor, pair: Pair, where: str) -> Tensor:
         where: the use, so that each has noise of its own.
     """
     shape = (pair.batch_size, *mean.shape[1:])
-    noise = pair.rows(torch.randn(shape, generator=torch_generator(pair.seed, "latent noise", where)))
-    return mean + noise.to(mean.device, mean.dtype)
+    noise = drawn(pair, lambda generator: torch.randn(shape, generator=generator), "latent noise", where)
+    return mean + pair.rows(noise).to(mean.dtype)
 
 
 def latent_divergence(mean: Tensor) -> Tensor:

@@ -16,18 +16,15 @@ from torch import Tensor, nn
 LEAST_LENGTH = 1e-7
 
 
-def draw_positions(maps: Sequence[Tensor], count: int, generator: torch.Generator) -> list[Tensor]:
+def draw_positions(sizes: Sequence[int], count: int, generator: torch.Generator) -> list[Tensor]:
     """Gives for each map up to ``count`` different positions, row by row from 0, the same for all its images.
 
     Args:
-        maps: N x F x h x w each.
+        sizes: h * w of each map.
         count: positions in a map; all of a smaller one.
         generator: decides; on the CPU.
     """
-    return [
-        torch.randperm(features.shape[2] * features.shape[3], generator=generator)[:count].to(features.device)
-        for features in maps
-    ]
+    return [torch.randperm(size, generator=generator)[:count] for size in sizes]
 
 
 class PatchProjection(nn.Module):

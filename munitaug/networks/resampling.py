@@ -8,6 +8,8 @@ Floor 1: imports torch only.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,15 +20,19 @@ HALVING_FILTER = (0.25, 0.5, 0.25)
 
 
 class SmoothHalving(nn.Module):
-    """Every second value, from the first, of maps filtered by (1, 2, 1) / 4 in both directions; border reflected.
+    """Every second value, from the first, of maps filtered by (1, 2, 1) / 4 in both directions.
 
     N x C x H x W, sides of at least 2 -> N x C x ceil(H / 2) x ceil(W / 2).
+
+    Args:
+        border: "reflect", or "replicate" for repeated edges.
     """
 
     kernel: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, border: Literal["reflect", "replicate"] = "reflect") -> None:
         super().__init__()
+        self.border = border
         row = torch.tensor(HALVING_FILTER)
         self.register_buffer("kernel", torch.outer(row, row)[None, None], persistent=False)
 
@@ -34,7 +40,8 @@ class SmoothHalving(nn.Module):
         """Gives the halved maps."""
         channels = x.shape[1]
         kernel = self.kernel.to(x.dtype).expand(channels, -1, -1, -1)
-        return F.conv2d(reflect_pad(x, 1), kernel, stride=2, groups=channels)
+        padded = reflect_pad(x, 1) if self.border == "reflect" else F.pad(x, (1, 1, 1, 1), mode=self.border)
+        return F.conv2d(padded, kernel, stride=2, groups=channels)
 
 
 def double_smoothly(x: Tensor) -> Tensor:

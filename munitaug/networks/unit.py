@@ -13,19 +13,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from munitaug.networks.autoencoder import AutoEncoderShape, ContentEncoder
 from munitaug.networks.blocks import ConvUnit, ResidualBlock
 from munitaug.networks.norms import instance_norm
+from munitaug.networks.resampling import SmoothHalving
 
 UnitForm = Literal["shared", "later"]
 SLOPE = 0.01
 """Of the leaky ReLUs of 2017: the framework's default."""
-SMOOTHING = (0.25, 0.5, 0.25)
-"""The published 3 x 3 Gaussian between scales, one axis of it."""
 
 
 @dataclass(frozen=True)
@@ -232,13 +230,14 @@ class SharedFormDiscriminator(nn.Module):
         for _ in range(n_scales):
             strided = [nn.Conv2d(narrow, wide, 3, stride=2, padding=1) for narrow, wide in pairwise(widths)]
             self.scales.append(nn.ModuleList([*strided, nn.Conv2d(widths[-1], 1, 1)]))
+        self.smooth_halving = SmoothHalving("replicate")
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Gives one map of patch scores per scale, N x 1 x h x w, unbounded, largest image first."""
         maps: list[Tensor] = []
-        for scale in self.scales:
+        for number, scale in enumerate(self.scales):
+            x = x if number == 0 else self.smooth_halving(x)
             maps.append(self._scores(cast(nn.ModuleList, scale), x))
-            x = smoothed_half(x)
         return maps
 
     @staticmethod
@@ -248,11 +247,3 @@ class SharedFormDiscriminator(nn.Module):
             x = F.leaky_relu(convolution(x), SLOPE)
         scores: Tensor = last(x)
         return scores
-
-
-def smoothed_half(x: Tensor) -> Tensor:
-    """Gives every second pixel of x after a 3 x 3 Gaussian (1 2 1 by 1 2 1, edges repeated); N x C x H x W."""
-    row = torch.tensor(SMOOTHING, dtype=x.dtype, device=x.device)
-    kernel = (row[:, None] * row).expand(x.shape[1], 1, 3, 3)
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(padded, kernel, stride=2, groups=x.shape[1])

@@ -28,7 +28,7 @@ class TrainConfig:
         channels_last: keep 4-D weights and images in N x H x W x C memory order.
         compile: compile the phases' losses with torch.compile.
         cuda_graph: record a whole step on the GPU and replay it, which pays for small images; for methods whose steps
-            can be recorded (munit), whole batches and one rank.
+            can be recorded (``Method.recording_obstacle`` says why not), whole batches and one rank.
         clip_norm: largest gradient norm of a phase; 0 does not clip.
         flip: mirror images at random; wrong for digits and text.
         crop: random square crop of this side in px; 0 keeps whole images.

@@ -53,7 +53,6 @@ class RecordedStep:
     Args:
         body: one step; reads the pair and weights, and changes weights, in place.
         move: gives a pair on the device that the step runs on.
-        check: refuses a pair, which may lie on the CPU, before it is used.
         record: by default a CUDA graph.
     """
 
@@ -61,12 +60,10 @@ class RecordedStep:
         self,
         body: Body,
         move: Callable[[Pair], Pair],
-        check: Callable[[Pair], None] = lambda pair: None,
         record: Record | None = None,
     ) -> None:
         self._body = body
         self._move = move
-        self._check = check
         self._record = record_on_gpu if record is None else record
         self._draws = HeldDraws()
         self._pair: Pair | None = None
@@ -79,9 +76,8 @@ class RecordedStep:
         """Runs the step on a pair, which may lie on the CPU; gives the loss terms, T float32.
 
         Raises:
-            ValueError: the pair cannot be used, or has other labels or sizes than the first.
+            ValueError: the pair has other labels or sizes than the first.
         """
-        self._check(pair)
         held = self._held(pair)
         self._done += 1
         if self._done <= WARM_UP_STEPS:

@@ -199,41 +199,31 @@ class Trainer:
             turns: of the step, wherever they lie.
             saved: the last step after which the state was saved.
         """
+        for turn in turns:
+            self.method.check(turn)
         torch.manual_seed(seed_of(self.config.seed, "step", step))
         self._set_rates(step)
         if self.recorded is not None:
-            numbers = self.recorded(turns[0]).tolist()
-            terms = dict(zip(self.term_names, numbers, strict=True))
-            self._refuse_divergence(step, terms, saved)
+            numbers = self.recorded(turns[0])
         else:
-            terms = self._steps_of_phases(step, [self._to_device(turn) for turn in turns], saved)
+            numbers = self._steps_of_phases(step, [self._to_device(turn) for turn in turns])
+        terms = dict(zip(self.term_names, numbers.tolist(), strict=True))  # the one look: a GPU has to be waited for
+        self._refuse_divergence(step, terms, saved)
         if self.averaged is not None:
             self.averaged.update(step)
         return terms
 
-    def _steps_of_phases(self, step: int, turns: list[Pair], saved: int) -> dict[str, float]:
-        """Runs the phases that are due, and looks at the terms of each before its update."""
-        terms: dict[str, float] = {}
-        turns = self._with_shared(step, turns)
+    def _steps_of_phases(self, step: int, turns: list[Pair]) -> Tensor:
+        """Runs the phases that are due without a look at a number on the way; gives the terms ``term_names`` name."""
+        turns, found = self._with_shared(step, turns), []
+        self.term_names = []
         for phase in self.phases:
             if step % phase.every == 0:
                 names, numbers = self._gradients(phase, turns)
-                values = dict(zip(names, numbers.tolist(), strict=True))
-                self._refuse_divergence(step, values, saved)
                 self._update(phase)
-                terms |= values
-        return terms
-
-    def _whole_step(self, pair: Pair) -> Tensor:
-        """Runs all phases without a look at a number on the way; gives the terms that ``term_names`` name."""
-        turns, found = self._with_shared(0, [pair]), []
-        self.term_names = []
-        for phase in self.phases:
-            names, numbers = self._gradients(phase, turns)
-            self._update(phase)
-            self.term_names += names
-            found.append(numbers)
-        return torch.cat(found)
+                self.term_names += names
+                found.append(numbers)
+        return torch.cat(found) if found else torch.zeros(0)
 
     def _with_shared(self, step: int, turns: list[Pair]) -> list[Pair]:
         """Gives the turns with what their losses share; as they are where there are several, or not all phases run."""
@@ -347,7 +337,11 @@ class Trainer:
         ranks.wait()
 
     def _recorder(self) -> RecordedStep:
-        return RecordedStep(self._whole_step, self._to_device, self.method.check)
+        return RecordedStep(self._one_step, self._to_device)
+
+    def _one_step(self, pair: Pair) -> Tensor:
+        """Runs all phases on a whole batch."""
+        return self._steps_of_phases(0, [pair])
 
     def _restore(self) -> int:
         tensors, step = load_state(self.folder / STATE_FILE)
@@ -392,8 +386,11 @@ def pinned(pair: Pair) -> Pair:
 
 
 def _check_recordable(method: Method, phases: tuple[Phase, ...]) -> None:
-    if not method.records_steps or any(phase.every > 1 for phase in phases):
-        raise ValueError(f"cuda_graph is for methods whose steps can be recorded (munit), {method.core.name} is none")
+    obstacle = method.recording_obstacle
+    if not obstacle and any(phase.every > 1 for phase in phases):
+        obstacle = "not every phase runs at every step"
+    if obstacle:
+        raise ValueError(f"cuda_graph cannot record steps of {method.core.name}: {obstacle}; or leave cuda_graph out")
     if ranks.count() > 1:
         raise ValueError(f"cuda_graph is for one rank, but there are {ranks.count()}; leave it out")
 

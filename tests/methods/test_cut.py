@@ -71,7 +71,8 @@ def nce_of(method: Cut, translated: Tensor, sources: Tensor, name: str, seed: in
     queries, keys = method.generator.features(translated, blocks), method.generator.features(sources, blocks)
     if mirrored:
         queries = [torch.flip(features, (3,)) for features in queries]
-    places = draw_positions(keys, method.config.n_patches, torch_generator(seed, "patches", name))
+    sizes = [features.shape[2] * features.shape[3] for features in keys]
+    places = draw_positions(sizes, method.config.n_patches, torch_generator(seed, "patches", name))
     vectors = zip(method.projection(queries, places), method.projection(keys, places), strict=True)
     values = [nce_by_loops(query, key, method.config.temperature) for query, key in vectors]
     assert len(values) == 3 + len(blocks)
@@ -141,7 +142,7 @@ def test_no_gradient_flows_through_the_keys() -> None:
     maps = method.generator.features(PAIR.a, (1,))
     queries = [features.detach().clone().requires_grad_() for features in maps]
     keys = [features.detach().clone().requires_grad_() for features in maps]
-    method.contrastive_loss(queries, keys, torch.Generator()).backward()
+    method.contrastive_loss(queries, keys, [torch.arange(4) for _ in maps]).backward()
     assert all(query.grad is not None and bool(query.grad.any()) for query in queries)
     assert all(key.grad is None for key in keys)
 

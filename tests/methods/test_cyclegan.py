@@ -15,10 +15,10 @@ from munitaug.checkpoint import load_method, save_method
 from munitaug.method import OptimiserSettings
 from munitaug.methods import CycleGan, CycleGanConfig
 from munitaug.methods.cyclegan import beside_noise, wave_numbers
+from munitaug.methods.parts import exchange
 from munitaug.networks.image_pool import ImagePool
 from munitaug.networks.patchgan import PatchGan
 from munitaug.networks.resnet import ResnetGenerator
-from munitaug.random import torch_generator
 from tests.methods.cases import TINY_CYCLE
 from tests.oracles import SIDES, count_parameters, mean_absolute, mean_over_patches
 from tests.tiny import TINY_TRAINING, tiny_pair, tiny_trainer
@@ -97,7 +97,7 @@ def test_discriminators_see_images_of_the_pool_that_the_pairs_seed_chose() -> No
         pool = pool_of(method, target)
         pool.images.fill_(0.25)
         fresh = method.generators[source](images[source])
-        shown[target] = deepcopy(pool).exchange(fresh, torch_generator(PAIR.seed, "pool", target))
+        shown[target] = exchange(deepcopy(pool), fresh, PAIR, "pool", target)
     assert any(bool((image == 0.25).all()) for image in torch.cat(list(shown.values())))
     found = terms_of(method, "discriminator")
     for target, fakes in shown.items():

@@ -11,15 +11,14 @@ from munitaug.networks.projection import PatchProjection, draw_positions
 
 
 def test_places_are_different_ones_of_each_map_and_all_of_a_small_one() -> None:
-    large, small = draw_positions([torch.zeros(2, 3, 6, 7), torch.zeros(2, 5, 2, 3)], 10, torch.Generator())
+    large, small = draw_positions([6 * 7, 2 * 3], 10, torch.Generator())
     assert len(large) == len(set(large.tolist())) == 10
     assert set(large.tolist()) <= set(range(42))
     assert sorted(small.tolist()) == list(range(6))
 
 
 def test_the_generator_decides_the_places() -> None:
-    maps = [torch.zeros(1, 1, 8, 8)]
-    first, second, other = (draw_positions(maps, 9, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
+    first, second, other = (draw_positions([64], 9, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
     assert first.tolist() == second.tolist() != other.tolist()
 
 

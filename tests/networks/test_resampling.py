@@ -53,6 +53,21 @@ def test_halving_is_that_of_a_slow_loop(size: tuple[int, int]) -> None:
     torch.testing.assert_close(SmoothHalving()(x), wanted)
 
 
+def test_halving_with_repeated_edges_is_that_of_a_slow_loop() -> None:
+    x = torch.randn(2, 3, 5, 6)
+    out = SmoothHalving("replicate")(x)
+    assert out.shape == (2, 3, 3, 3)
+    weights = (0.25, 0.5, 0.25)
+    for row in range(3):
+        for column in range(3):
+            total = torch.zeros(2, 3)
+            for down in range(3):
+                for right in range(3):
+                    y, z = min(max(2 * row + down - 1, 0), 4), min(max(2 * column + right - 1, 0), 5)
+                    total += weights[down] * weights[right] * x[:, :, y, z]
+            torch.testing.assert_close(out[:, :, row, column], total)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4)], ids=str)
 def test_doubling_is_that_of_a_slow_loop(size: tuple[int, int]) -> None:
     x = torch.randn(2, 3, *size)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from munitaug.methods import UnitConfig
 from munitaug.networks.initialise import initialise_weights
+from munitaug.networks.resampling import SmoothHalving
 from munitaug.networks.unit import (
     SharedFormDiscriminator,
     UnitGenerators,
     UnitShape,
-    smoothed_half,
 )
 
 SMALL = UnitShape("shared", channels=3, width=4, n_downsample=2, n_residual=2, n_shared=1)
@@ -159,22 +159,7 @@ def test_each_scale_sees_half_the_image_with_weights_of_its_own() -> None:
     assert [tuple(scores.shape[2:]) for scores in maps] == [(8, 8), (4, 4), (2, 2)]
     alone = SharedFormDiscriminator(1, 4, 2, 1)
     alone.scales[0].load_state_dict(discriminator.scales[1].state_dict())
-    torch.testing.assert_close(alone(smoothed_half(x))[0], maps[1])
-
-
-def test_the_smoothing_between_scales_by_a_slow_loop() -> None:
-    x = torch.randn(2, 3, 5, 6)
-    out = smoothed_half(x)
-    assert out.shape == (2, 3, 3, 3)
-    weights = (0.25, 0.5, 0.25)
-    for row in range(3):
-        for column in range(3):
-            total = torch.zeros(2, 3)
-            for down in range(3):
-                for right in range(3):
-                    y, z = min(max(2 * row + down - 1, 0), 4), min(max(2 * column + right - 1, 0), 5)
-                    total += weights[down] * weights[right] * x[:, :, y, z]
-            torch.testing.assert_close(out[:, :, row, column], total)
+    torch.testing.assert_close(alone(SmoothHalving("replicate")(x))[0], maps[1])
 
 
 @pytest.mark.parametrize("side", [16, 17])
