@@ -1,0 +1,218 @@
+"""The library on a device that is no CPU: nothing mixes the two up, and the numbers are those of the CPU.
+
+Without a GPU the device is a pretended one (tests/elsewhere.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+import munitaug
+from munitaug.adaptation import VALIDATORS, build_classifier, collect_evidence
+from tests.elsewhere import ELSEWHERE, PRETENDED, traffic
+from tests.methods.cases import CASES, Case
+from tests.runs import SIDE, TINY_FIT, TINY_GREY, TINY_TRAINING, toy_domain
+from tests.tiny import TINY_TRAINING as TWO_STEPS
+from tests.tiny import tiny_trainer
+
+DEVICE = str(ELSEWHERE)
+BOTH = ("cpu", DEVICE)
+
+
+@pytest.fixture
+def checkpoint(tiny_run: Path) -> Path:
+    return tiny_run / "checkpoint"
+
+
+def trained(case: Case, device: str, folder: Path) -> list[dict[str, float]]:
+    """Gives the terms of two steps."""
+    config = replace(TWO_STEPS, max_steps=2, device=device, precision="float32", sample_every_steps=2)
+    seen: list[dict[str, float]] = []
+    tiny_trainer(folder, config, case.make(0, 3)).run(on_step=lambda _, terms: seen.append(terms), progress=False)
+    return seen
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_every_method_trains_as_on_the_cpu(case: Case, tmp_path: Path) -> None:
+    here, there = (trained(case, device, tmp_path / device[:3]) for device in BOTH)
+    for mine, theirs in zip(there, here, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.skipif(not PRETENDED, reason="a GPU does not tell what passes between it and the CPU")
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_a_step_looks_at_the_device_once(case: Case, tmp_path: Path) -> None:
+    config = replace(TWO_STEPS, max_steps=1, device=DEVICE, precision="float32")
+    trainer = tiny_trainer(tmp_path, config, case.make(0, 3))
+    turns = trainer._turns(trainer.loader.pair_at(0))
+    trainer._step(0, turns, 0)
+    with traffic() as seen:
+        trainer._step(1, turns, 0)
+    looks = [each for each in seen if each != "aten.copy_.default"]  # copies: images, labels, draws
+    counted = ["aten._local_scalar_dense.default"] if trainer.method.name == "transgaga" else []  # its steps
+    assert looks == [*counted, "tolist"]
+
+
+def test_bfloat16_and_accumulated_gradients_train(tmp_path: Path) -> None:
+    config = replace(TWO_STEPS, max_steps=2, device=DEVICE, precision="bfloat16", accumulate=2, channels_last=True)
+    method = tiny_trainer(tmp_path, config).run(progress=False)
+    assert {parameter.device for parameter in method.parameters()} == {ELSEWHERE}
+
+
+def test_a_run_goes_on_from_its_state(tmp_path: Path) -> None:
+    config = replace(TWO_STEPS, max_steps=4, device=DEVICE, precision="float32")
+    whole = tiny_trainer(tmp_path / "whole", config).run(progress=False).state_dict()
+    tiny_trainer(tmp_path / "parts", replace(config, max_steps=2)).run(progress=False)
+    resumed = tiny_trainer(tmp_path / "parts", config).run(resume=True, progress=False).state_dict()
+    assert all(torch.equal(value.cpu(), resumed[key].cpu()) for key, value in whole.items())
+
+
+def test_a_translator_trained_there_is_used_here(tmp_path: Path) -> None:
+    training = replace(TINY_TRAINING, device=DEVICE)
+    options = munitaug.SemanticOptions(1.0, TINY_FIT)
+    munitaug.train(
+        toy_domain("a"),
+        toy_domain("b", seed=1),
+        tmp_path / "run",
+        config=TINY_GREY,
+        training=training,
+        semantic=options,
+        progress=False,
+    )
+    out = munitaug.MUNITTransform(tmp_path / "run" / "checkpoint")(torch.zeros(1, SIDE, SIDE))
+    assert out.shape == (1, SIDE, SIDE)
+
+
+def test_one_image_in_one_image_out(checkpoint: Path) -> None:
+    image = toy_domain()[0][0]
+    here, there = (munitaug.MUNITTransform(checkpoint, device=device, seed=3)(image) for device in BOTH)
+    assert there.device == image.device
+    assert int((here.int() - there.int()).abs().max()) <= 1
+
+
+@pytest.mark.parametrize("where", BOTH, ids=["images here", "images there"])
+def test_batches_stay_where_they_are(where: str, checkpoint: Path) -> None:
+    images = toy_domain().images(range(6))
+    here, there = (munitaug.MUNITBatchTransform(checkpoint, device=device, num_variants=2, seed=3) for device in BOTH)
+    wanted, found = here(images), there(images.to(where))
+    assert found.device == torch.device(where)
+    assert int((wanted.int() - found.cpu().int()).abs().max()) <= 1
+
+
+def test_a_guard_judges_there(checkpoint: Path) -> None:
+    domain = toy_domain()
+    judge = build_classifier("lenet", 1, 3, 0).eval()
+    found = []
+    for device in BOTH:
+        guard = munitaug.LabelGuard(judge.to(device))
+        transform = munitaug.MUNITBatchTransform(checkpoint, device=device, seed=3, guard=guard)
+        found.append(transform((domain.images(range(6)).to(device), domain.require_labels()[:6].to(device))))
+    (here, _), (there, labels) = found
+    assert labels.device == there.device == ELSEWHERE
+    assert int((here.int() - there.cpu().int()).abs().max()) <= 1
+
+
+def test_a_loader_augments_there(checkpoint: Path) -> None:
+    domain = toy_domain()
+    batches: DataLoader[Any] = DataLoader(domain, batch_size=6)
+    loader = munitaug.AugmentingLoader(batches, munitaug.MUNITBatchTransform(checkpoint, device=DEVICE, seed=3))
+    shown = [(images.device, tuple(images.shape), labels.device) for images, labels in loader]
+    assert shown == [(ELSEWHERE, (6, 1, SIDE, SIDE), ELSEWHERE)] * 2
+
+
+def test_styles_of_exemplars_and_between_them(checkpoint: Path) -> None:
+    domain = toy_domain()
+    translator = munitaug.shared_translator(checkpoint).to(DEVICE)
+    codes = munitaug.images_to_styles(translator, domain.images(range(4)))
+    here = munitaug.images_to_styles(munitaug.shared_translator(checkpoint).to("cpu"), domain.images(range(4)))
+    torch.testing.assert_close(codes.cpu(), here.cpu(), rtol=1e-3, atol=1e-4)
+
+
+def read_images(path: Path) -> Tensor:
+    return torch.from_numpy(np.asarray(Image.open(path)).astype(np.int32))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_generated_file_holds_the_images_of_the_cpu(precision: Any, checkpoint: Path, tmp_path: Path) -> None:
+    images = []
+    for device in BOTH:
+        path = tmp_path / f"{device[:3]}.h5"
+        munitaug.generate(checkpoint, toy_domain(), path, device=device, precision=precision, progress=False)
+        data = munitaug.AugmentedDataset(path)
+        images.append(torch.stack([data[number][0] for number in range(len(data))]).int())
+    assert float((images[0] - images[1]).abs().float().mean()) <= (0.1 if precision == "float32" else 2.0)
+
+
+def test_a_sheet_and_a_label_report(checkpoint: Path, tmp_path: Path) -> None:
+    domain, target = toy_domain(count=30), toy_domain("target", count=30, seed=1)
+    sheets = []
+    for device in BOTH:
+        path = tmp_path / f"sheet-{device[:3]}.png"
+        options: dict[str, Any] = {
+            "target": target,
+            "nearest": True,
+            "interpolate": 3,
+            "device": device,
+            "progress": False,
+        }
+        munitaug.preview(checkpoint, domain, path, **options)
+        sheets.append(read_images(path))
+    assert float((sheets[0] - sheets[1]).abs().float().mean()) <= 0.1
+    reports = [
+        munitaug.label_preservation(
+            checkpoint, domain, tmp_path / device[:3], judge=target, device=device, fit=TINY_FIT, progress=False
+        )
+        for device in BOTH
+    ]
+    assert reports[0].class_names == reports[1].class_names
+
+
+@pytest.mark.parametrize("method", ["munit", "gcgan"])  # one restyles, the other translates
+def test_adapt_trains_and_scores(method: str, tmp_path: Path) -> None:
+    adapted = munitaug.adapt(
+        toy_domain("a", count=30),
+        toy_domain("b", count=30, seed=1, labelled=False),
+        tmp_path,
+        test=toy_domain("test", count=30, seed=2),
+        method=method,
+        training=replace(TINY_TRAINING, device=DEVICE),
+        fit=TINY_FIT,
+        progress=False,
+    )
+    assert 0.0 <= adapted.accuracy <= 100.0  # type: ignore[operator]
+
+
+def test_validators_score_there() -> None:
+    domain = toy_domain(count=30)
+    classifier = build_classifier("lenet", 1, 3, 0).eval()
+    images, labels = domain.images(range(30)).float() / 127.5 - 1.0, domain.require_labels()
+    scores: list[dict[str, float]] = []
+    for device in BOTH:
+        evidence = collect_evidence(classifier.to(device), images.to(device), labels, images.to(device))
+        scores.append({name: score(evidence) for name, score in VALIDATORS.items()})
+    assert scores[1] == pytest.approx(scores[0], rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.skipif(not PRETENDED, reason="of the pretended device")
+def test_the_pretended_device_refuses_what_a_gpu_refuses() -> None:
+    there = torch.ones(3, device=ELSEWHERE)
+    refused: list[Callable[[], Any]] = [
+        lambda: there + torch.ones(3),
+        lambda: torch.randn(3, generator=torch.Generator(), device=ELSEWHERE),
+        lambda: there.numpy(),
+        lambda: torch.ones(3)[there.long()],
+    ]
+    for each in refused:
+        with pytest.raises((RuntimeError, TypeError)):
+            each()
+    assert (there + 1).cpu().tolist() == [2.0, 2.0, 2.0]
