@@ -36,3 +36,16 @@ def numpy_generator(*parts: int | str) -> np.random.Generator:
 def random_permutation(length: int, *parts: int | str) -> Tensor:
     """Gives a permutation of ``range(length)`` (int64) that is a function of the parts."""
     return torch.randperm(length, generator=torch_generator(*parts))
+
+
+def on_device(drawn: Tensor, device: torch.device) -> Tensor:
+    """Gives what was drawn on the CPU on another device, without waiting for what a GPU was asked before.
+
+    The drawn tensor may be freed or changed at once unless it is pinned: its numbers are copied before this returns
+    (CUDA Runtime API, "API synchronization behavior", asynchronous copies from pageable memory).
+
+    Args:
+        drawn: on the CPU; from elsewhere it is waited for.
+        device: where it is wanted.
+    """
+    return drawn.to(device, non_blocking=drawn.device.type == "cpu" and device.type != "mps")

@@ -69,7 +69,7 @@ class Away(torch.Tensor):
 
     def tolist(self) -> Any:
         """Gives the numbers; torch's own refuses tensors like this one."""
-        _traffic.append("tolist")
+        _traffic.append("tolist, waiting")
         return self.held.tolist()
 
     @classmethod
@@ -190,7 +190,8 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         raise RuntimeError(f"{func}: expected a generator of {NAME}, got one of {generator.device}")
     crosses = func is aten._to_copy.default and asked is not None and goes_away != bool(away)
     if mixed or crosses or (away and func.overloadpacket.__name__ in LOOKS):
-        _traffic.append(str(func))
+        waits = not (func is aten.copy_.default and goes_away and args[2:3] == (True,))
+        _traffic.append(f"{func}{', waiting' if waits else ''}")
     if asked is not None and goes_away:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     held_args, held_kwargs = tree_map_only(Away, lambda each: each.held, (args, kwargs))

@@ -18,7 +18,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import munitaug
-from munitaug.adaptation import VALIDATORS, build_classifier, collect_evidence
+from munitaug.adaptation import (
+    VALIDATORS,
+    ClassicAugmentation,
+    build_classifier,
+    collect_evidence,
+    fit,
+    make_task,
+    restyled_by,
+    self_train,
+    source_batches,
+)
+from munitaug.methods import Munit
 from tests.elsewhere import ELSEWHERE, PRETENDED, traffic
 from tests.methods.cases import CASES, Case
 from tests.runs import SIDE, TINY_FIT, TINY_GREY, TINY_TRAINING, toy_domain
@@ -51,16 +62,17 @@ def test_every_method_trains_as_on_the_cpu(case: Case, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not PRETENDED, reason="a GPU does not tell what passes between it and the CPU")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_a_step_looks_at_the_device_once(case: Case, tmp_path: Path) -> None:
+def test_a_step_waits_for_the_device_once(case: Case, tmp_path: Path) -> None:
     config = replace(TWO_STEPS, max_steps=1, device=DEVICE, precision="float32")
     trainer = tiny_trainer(tmp_path, config, case.make(0, 3))
     turns = trainer._turns(trainer.loader.pair_at(0))
     trainer._step(0, turns, 0)
     with traffic() as seen:
         trainer._step(1, turns, 0)
-    looks = [each for each in seen if each != "aten.copy_.default"]  # copies: images, labels, draws
-    counted = ["aten._local_scalar_dense.default"] if trainer.method.name == "transgaga" else []  # its steps
-    assert looks == [*counted, "tolist"]
+    waits = [each for each in seen if each.endswith("waiting")]
+    counted = ["aten._local_scalar_dense.default, waiting"] if trainer.method.name == "transgaga" else []  # its steps
+    assert waits == [*counted, "tolist, waiting"]
+    assert len(seen) > len(waits)  # images, labels and draws are brought there
 
 
 def test_bfloat16_and_accumulated_gradients_train(tmp_path: Path) -> None:
@@ -190,6 +202,28 @@ def test_adapt_trains_and_scores(method: str, tmp_path: Path) -> None:
         progress=False,
     )
     assert 0.0 <= adapted.accuracy <= 100.0  # type: ignore[operator]
+
+
+def waits_of_training(updates: int) -> list[int]:
+    """Gives how often the CPU waits in so many updates with labels, and in so many of self-training."""
+    domain, target = toy_domain(count=30), toy_domain("target", count=30, seed=1, labelled=False)
+    task = make_task(domain, target).to(ELSEWHERE)
+    settings = replace(TINY_FIT, steps=updates, self_steps=updates)
+    classifier = build_classifier("lenet", 1, 3, 0).to(ELSEWHERE)
+    restyler = Munit(TINY_GREY).to(ELSEWHERE).eval().requires_grad_(False).restyler("b")
+    counts = []
+    with traffic() as seen:
+        fit(classifier, source_batches(task, settings, 0, ClassicAugmentation()), settings)
+        counts.append(sum(each.endswith("waiting") for each in seen))
+    with traffic() as seen:
+        self_train(classifier, task, settings, 0, restyle=restyled_by(restyler))
+        counts.append(sum(each.endswith("waiting") for each in seen))
+    return counts
+
+
+@pytest.mark.skipif(not PRETENDED, reason="a GPU does not tell what passes between it and the CPU")
+def test_no_update_of_a_classifier_waits_for_the_device() -> None:
+    assert waits_of_training(2) == waits_of_training(5)
 
 
 def test_validators_score_there() -> None:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from munitaug.random import on_device
+
 ELASTIC_POINTS = 4
 
 
@@ -50,19 +52,19 @@ class ClassicAugmentation:
             generator: on the CPU.
         """
         count, device = len(images), images.device
-        draw = (torch.rand(count, 8, generator=generator) * 2.0 - 1.0).to(device)
+        draw = on_device(torch.rand(count, 8, generator=generator) * 2.0 - 1.0, device)
         grid = F.affine_grid(self._matrices(draw), list(images.shape), align_corners=False)
         moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
         contrast = 1.0 + self.contrast * draw[:, 6].view(-1, 1, 1, 1)
         deviation = self.noise * draw[:, 7].abs().view(-1, 1, 1, 1)
-        noise = torch.randn(images.shape, generator=generator).to(device)
+        noise = on_device(torch.randn(images.shape, generator=generator), device)
         changed = (moved * contrast + noise * deviation).clamp(-1.0, 1.0)
         return self._bent(changed, generator) if self.elastic > 0.0 else changed
 
     def _bent(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Gives the images with their inner points moved."""
         count, _, height, width = images.shape
-        points = torch.randn(count, 2, ELASTIC_POINTS, ELASTIC_POINTS, generator=generator).to(images.device)
+        points = on_device(torch.randn(count, 2, ELASTIC_POINTS, ELASTIC_POINTS, generator=generator), images.device)
         moves = F.interpolate(self.elastic * points, (height, width), mode="bicubic", align_corners=True)
         still = torch.eye(2, 3, device=images.device).expand(count, 2, 3)
         grid = F.affine_grid(still, list(images.shape), align_corners=False) + moves.permute(0, 2, 3, 1)

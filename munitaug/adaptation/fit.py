@@ -19,7 +19,7 @@ from tqdm import tqdm
 from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import SMALL
 from munitaug.adaptation.task import Task
-from munitaug.random import torch_generator
+from munitaug.random import on_device, torch_generator
 from munitaug.styles import PriorStyles
 from munitaug.translator import Translator
 
@@ -98,8 +98,7 @@ def source_batches(task: Task, settings: FitSettings, seed: int, augmentation: C
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
         generator = torch_generator(seed, "source", step)
-        index = torch.randint(len(task.source_images), (settings.batch_size,), generator=generator)
-        images, labels = task.source_images[index], task.source_labels[index]
+        images, labels = task.draw_labelled(settings.batch_size, generator)
         return (images if augmentation is None else augmentation(images, generator)), labels
 
     return batch
@@ -121,10 +120,10 @@ def styled_batches(
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
         generator = torch_generator(seed, "styled", step)
-        index = torch.randint(len(task.source_images), (settings.batch_size,), generator=generator)
-        images, labels = task.source_images[index], task.source_labels[index]
+        images, labels = task.draw_labelled(settings.batch_size, generator)
         with torch.no_grad(), in_precision(settings, images):
-            styled = translator.translate(images, styles.sample(len(images), 1, generator).to(images.device)).squeeze(1)
+            codes = on_device(styles.sample(len(images), 1, generator), images.device)
+            styled = translator.translate(images, codes).squeeze(1)
         if not with_source:
             return augmentation(styled, generator), labels
         return augmentation(torch.cat([images, styled]), generator), torch.cat([labels, labels])

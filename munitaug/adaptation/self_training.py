@@ -36,7 +36,7 @@ from munitaug.adaptation.fit import (
 )
 from munitaug.adaptation.objectives import information_maximisation, view_consistency
 from munitaug.adaptation.task import SCORE_BATCH, Task
-from munitaug.random import torch_generator
+from munitaug.random import on_device, torch_generator
 from munitaug.styles import PriorStyles
 from munitaug.translator import Translator
 
@@ -96,8 +96,7 @@ def self_train(
     classifier.train()
     for step in tqdm(range(settings.self_steps), desc=progress, unit="step", disable=not progress, leave=False):
         generator = torch_generator(seed, "target", step)
-        index = torch.randint(len(task.target_images), (2 * settings.batch_size,), generator=generator)
-        images = task.target_images[index]
+        images = task.draw_unlabelled(2 * settings.batch_size, generator)
         loss = terms.of(classifier, teacher, images, generator)
         if labelled is not None:
             known, labels = labelled(step)
@@ -122,7 +121,7 @@ def restyled_by(translator: Translator) -> Restyle:
     styles = PriorStyles(translator.style_dim)
 
     def restyle(images: Tensor, generator: torch.Generator) -> Tensor:
-        codes = styles.sample(len(images), 1, generator).to(images.device)
+        codes = on_device(styles.sample(len(images), 1, generator), images.device)
         return translator.translate(images, codes).squeeze(1)
 
     return restyle

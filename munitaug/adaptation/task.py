@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from munitaug.data.domain import ImageDomain, load_in_memory
 from munitaug.data.loader import check_compatible
 from munitaug.images import uint8_to_model
+from munitaug.random import on_device
 from munitaug.types import UNLABELLED, LabelMissingError
 
 SCORE_BATCH = 500
@@ -40,6 +41,21 @@ class Task:
             each.to(device) for each in (self.source_images, self.source_labels, self.target_images)
         )
         return Task(source, labels, target, self.classes)
+
+    def draw_labelled(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Gives source images and their labels, drawn with replacement by a generator on the CPU."""
+        index = on_device(torch.randint(len(self.source_images), (count,), generator=generator), self.device)
+        return self.source_images[index], self.source_labels[index]
+
+    def draw_unlabelled(self, count: int, generator: torch.Generator) -> Tensor:
+        """Gives target images, drawn with replacement by a generator on the CPU."""
+        index = torch.randint(len(self.target_images), (count,), generator=generator)
+        return self.target_images[on_device(index, self.device)]
+
+    @property
+    def device(self) -> torch.device:
+        """Gives the device that images and labels are on."""
+        return self.source_images.device
 
     @property
     def channels(self) -> int:

@@ -23,7 +23,7 @@ from munitaug.method import Method, OptimiserSettings, Phase
 from munitaug.networks.autoencoder import AutoEncoderShape, ContentEncoder, Decoder, StyleEncoder, StyleMlp
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
 from munitaug.networks.initialise import initialise_weights
-from munitaug.random import seed_of, torch_generator
+from munitaug.random import on_device, seed_of, torch_generator
 from munitaug.translator import Translator
 from munitaug.types import Content, DomainKey, Pair
 
@@ -279,7 +279,7 @@ class MultiDomain(Method):
         generator = torch_generator(seed_of(pair.seed, *pair.domains), "style", phase)
         shape = (pair.batch_size, self._config.style_dim)
         first, second = (pair.rows(torch.randn(shape, generator=generator)) for _ in "ab")
-        return first.to(pair.a.device), second.to(pair.a.device)
+        return on_device(first, pair.a.device), on_device(second, pair.a.device)
 
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
         (key_a, key_b), (image_a, image_b) = self._keys(pair), self._padded(pair)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from munitaug import ranks
 from munitaug.networks.image_pool import ImagePool
-from munitaug.random import torch_generator
+from munitaug.random import on_device, torch_generator
 from munitaug.types import Draw, Pair
 
 
@@ -28,7 +28,7 @@ def drawn(pair: Pair, draw: Draw, *purpose: int | str) -> Tensor:
     """
     if pair.held is not None:
         return pair.held(pair, draw, purpose)
-    return draw(torch_generator(pair.seed, *purpose)).to(pair.a.device)
+    return on_device(draw(torch_generator(pair.seed, *purpose)), pair.a.device)
 
 
 def exchange(pool: ImagePool, fresh: Tensor, pair: Pair, *purpose: int | str) -> Tensor:

@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from munitaug.random import torch_generator
+from munitaug.random import on_device, torch_generator
 from munitaug.types import Draw, Pair
 
 Body = Callable[[Pair], Tensor]
@@ -38,7 +38,7 @@ class HeldDraws:
     def __call__(self, pair: Pair, draw: Draw, purpose: tuple[int | str, ...]) -> Tensor:
         """Gives what was drawn for a purpose; the first time it is drawn with the pair's seed."""
         if purpose not in self._held:
-            self._held[purpose] = draw, draw(torch_generator(pair.seed, *purpose)).to(pair.a.device)
+            self._held[purpose] = draw, on_device(draw(torch_generator(pair.seed, *purpose)), pair.a.device)
         return self._held[purpose][1]
 
     def renew(self, seed: int) -> None:

@@ -317,7 +317,8 @@ class Trainer:
             tensors |= optimiser_tensors(f"optimiser/{name}", optimiser)
         if self.averaged is not None:
             tensors |= {f"average/{name}": tensor for name, tensor in self.averaged.average.items()}
-        broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+        finite = torch.stack([tensor.isfinite().all().to(self.device) for tensor in tensors.values()]).tolist()
+        broken = [name for name, fine in zip(tensors, finite, strict=True) if not fine]
         if broken:
             raise DivergenceError(
                 f"training diverged before step {step}: {broken[0].removeprefix('method/')} is not finite. The last "

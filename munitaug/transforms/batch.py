@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 from torchvision import tv_tensors
 
+from munitaug.random import on_device
 from munitaug.transforms.arguments import Strength, check_probability, check_variants
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.samples import (
@@ -234,8 +235,8 @@ class MUNITBatchTransform(nn.Module):
         else:
             variants = plain.unsqueeze(1).repeat(1, self.num_variants, 1, 1, 1)
             rows = chosen.nonzero().flatten()
-            there = rows.to(plain.device)
-            known = None if classes is None else classes[rows.to(classes.device)]
+            there = on_device(rows, plain.device)
+            known = None if classes is None else classes[on_device(rows, classes.device)]
             variants[there] = self._maker.translate(plain[there], _draw_of(draw, rows), labels=known)
         return torch.cat([plain.unsqueeze(1), variants], dim=1) if self.keep_original else variants
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from munitaug.kernel import translate_images
-from munitaug.random import torch_generator
+from munitaug.random import on_device, torch_generator
 from munitaug.styles import StyleSource, style_source
 from munitaug.transforms.arguments import Strength, check_direction, check_strength
 from munitaug.transforms.exemplars import Exemplar, exemplar_styles
@@ -221,7 +221,7 @@ class VariantMaker:
             known = None if labels is None else labels.cpu()[rows]
             styles = self._draw_styles(direction, 1, known, None, generator)
             strength = draw.strength.flatten()[lost].unsqueeze(1)
-            return self._apply(images[rows.to(images.device)], Draw(styles, strength, direction, 0)).squeeze(1)
+            return self._apply(images[on_device(rows, images.device)], Draw(styles, strength, direction, 0)).squeeze(1)
 
         channels = self.translator.channels
         return self.guard.protect(images, variants, labels, redraw, channels=channels, device=self.device)
@@ -235,7 +235,7 @@ class VariantMaker:
         for index, translator in enumerate(self.translators):
             rows = (draw.direction == index).nonzero().flatten()
             if len(rows):
-                there = rows.to(images.device)
+                there = on_device(rows, images.device)
                 blend = None if strength is None else strength[rows]
                 variants[there] = translate_images(translator, images[there], draw.styles[rows], blend)
         return variants
