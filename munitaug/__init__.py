@@ -1,146 +1,104 @@
 """munitaug: unpaired image-to-image translation as data augmentation.
 
+Names are imported when they are first asked for, so that a command which has just begun hears Ctrl-C while torch is
+imported. ``__init__.pyi`` has them for type checkers.
+
 Floor 7: re-exports the public names, each explicitly.
 """
 
-from munitaug._version import __version__ as __version__
-from munitaug.adaptation import CONDITIONS as CONDITIONS
-from munitaug.adaptation import FitSettings as FitSettings
-from munitaug.adaptation import render_table as render_table
-from munitaug.adaptation import summarise as summarise
-from munitaug.checkpoint import load_method as load
-from munitaug.checkpoint import save_method as save
-from munitaug.checkpoint import shared_translator as shared_translator
-from munitaug.data import DOMAIN_NAMES as DOMAIN_NAMES
-from munitaug.data import ImageDomain as ImageDomain
-from munitaug.data import open_domain as open_domain
-from munitaug.data.hdf5 import AugmentedDataset as AugmentedDataset
-from munitaug.interop.export import ExportFacts as ExportFacts
-from munitaug.kernel import images_to_styles as images_to_styles
-from munitaug.method import Method as Method
-from munitaug.method import OptimiserSettings as OptimiserSettings
-from munitaug.method import Phase as Phase
-from munitaug.methods import METHODS as METHODS
-from munitaug.methods import Munit as Munit
-from munitaug.methods import MunitConfig as MunitConfig
-from munitaug.methods import SemanticConsistency as SemanticConsistency
-from munitaug.metrics import Features as Features
-from munitaug.metrics import Metric as Metric
-from munitaug.metrics import coverage_and_density as coverage_and_density
-from munitaug.metrics import frechet_distance as frechet_distance
-from munitaug.metrics import inception_scores as inception_scores
-from munitaug.metrics import kernel_distance as kernel_distance
-from munitaug.metrics import measure_translation as measure_translation
-from munitaug.metrics import style_diversity as style_diversity
-from munitaug.offline import export_data as export_data
-from munitaug.recipes import Adapted as Adapted
-from munitaug.recipes import CheckpointFacts as CheckpointFacts
-from munitaug.recipes import DataOptions as DataOptions
-from munitaug.recipes import DemoSettings as DemoSettings
-from munitaug.recipes import LabelReport as LabelReport
-from munitaug.recipes import SemanticOptions as SemanticOptions
-from munitaug.recipes import adapt as adapt
-from munitaug.recipes import checkpoint_facts as checkpoint_facts
-from munitaug.recipes import class_bank as class_bank
-from munitaug.recipes import convert as convert
-from munitaug.recipes import demo as demo
-from munitaug.recipes import draw_accuracies as draw_accuracies
-from munitaug.recipes import evaluate as evaluate
-from munitaug.recipes import export_translator as export_translator
-from munitaug.recipes import from_pretrained as from_pretrained
-from munitaug.recipes import generate as generate
-from munitaug.recipes import label_preservation as label_preservation
-from munitaug.recipes import load_classifier as load_classifier
-from munitaug.recipes import preview as preview
-from munitaug.recipes import push_to_hub as push_to_hub
-from munitaug.recipes import save_pretrained as save_pretrained
-from munitaug.recipes import train as train
-from munitaug.recipes import train_classifier as train_classifier
-from munitaug.styles import ClassBankStyles as ClassBankStyles
-from munitaug.styles import StyleSource as StyleSource
-from munitaug.styles import interpolate_styles as interpolate_styles
-from munitaug.styles import style_source as style_source
-from munitaug.training import TrainConfig as TrainConfig
-from munitaug.transforms import AugmentingLoader as AugmentingLoader
-from munitaug.transforms import LabelGuard as LabelGuard
-from munitaug.transforms import MUNITBatchTransform as MUNITBatchTransform
-from munitaug.transforms import MUNITTransform as MUNITTransform
-from munitaug.transforms import VariantDataset as VariantDataset
-from munitaug.transforms import variant_collate as variant_collate
-from munitaug.translator import Translator as Translator
-from munitaug.types import CheckpointError as CheckpointError
-from munitaug.types import DivergenceError as DivergenceError
-from munitaug.types import DomainError as DomainError
-from munitaug.types import Interrupted as Interrupted
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
-__all__ = [
-    "CONDITIONS",
-    "DOMAIN_NAMES",
-    "METHODS",
-    "Adapted",
-    "AugmentedDataset",
-    "AugmentingLoader",
-    "CheckpointError",
-    "CheckpointFacts",
-    "ClassBankStyles",
-    "DataOptions",
-    "DemoSettings",
-    "DivergenceError",
-    "DomainError",
-    "ExportFacts",
-    "Features",
-    "FitSettings",
-    "ImageDomain",
-    "Interrupted",
-    "LabelGuard",
-    "LabelReport",
-    "MUNITBatchTransform",
-    "MUNITTransform",
-    "Method",
-    "Metric",
-    "Munit",
-    "MunitConfig",
-    "OptimiserSettings",
-    "Phase",
-    "SemanticConsistency",
-    "SemanticOptions",
-    "StyleSource",
-    "TrainConfig",
-    "Translator",
-    "VariantDataset",
-    "__version__",
-    "adapt",
-    "checkpoint_facts",
-    "class_bank",
-    "convert",
-    "coverage_and_density",
-    "demo",
-    "draw_accuracies",
-    "evaluate",
-    "export_data",
-    "export_translator",
-    "frechet_distance",
-    "from_pretrained",
-    "generate",
-    "images_to_styles",
-    "inception_scores",
-    "interpolate_styles",
-    "kernel_distance",
-    "label_preservation",
-    "load",
-    "load_classifier",
-    "measure_translation",
-    "open_domain",
-    "preview",
-    "push_to_hub",
-    "render_table",
-    "save",
-    "save_pretrained",
-    "shared_translator",
-    "style_diversity",
-    "style_source",
-    "summarise",
-    "train",
-    "train_classifier",
-    "variant_collate",
-]
+_HOMES = {
+    "CONDITIONS": "adaptation",
+    "DOMAIN_NAMES": "data",
+    "METHODS": "methods",
+    "Adapted": "recipes",
+    "AugmentedDataset": "data.hdf5",
+    "AugmentingLoader": "transforms",
+    "CheckpointError": "types",
+    "CheckpointFacts": "recipes",
+    "ClassBankStyles": "styles",
+    "DataOptions": "recipes",
+    "DemoSettings": "recipes",
+    "DivergenceError": "types",
+    "DomainError": "types",
+    "ExportFacts": "interop.export",
+    "Features": "metrics",
+    "FitSettings": "adaptation",
+    "ImageDomain": "data",
+    "Interrupted": "types",
+    "LabelGuard": "transforms",
+    "LabelReport": "recipes",
+    "MUNITBatchTransform": "transforms",
+    "MUNITTransform": "transforms",
+    "Method": "method",
+    "Metric": "metrics",
+    "Munit": "methods",
+    "MunitConfig": "methods",
+    "OptimiserSettings": "method",
+    "Phase": "method",
+    "SemanticConsistency": "methods",
+    "SemanticOptions": "recipes",
+    "StyleSource": "styles",
+    "TrainConfig": "training",
+    "Translator": "translator",
+    "VariantDataset": "transforms",
+    "__version__": "_version",
+    "adapt": "recipes",
+    "checkpoint_facts": "recipes",
+    "class_bank": "recipes",
+    "convert": "recipes",
+    "coverage_and_density": "metrics",
+    "demo": "recipes",
+    "draw_accuracies": "recipes",
+    "evaluate": "recipes",
+    "export_data": "offline",
+    "export_translator": "recipes",
+    "frechet_distance": "metrics",
+    "from_pretrained": "recipes",
+    "generate": "recipes",
+    "images_to_styles": "kernel",
+    "inception_scores": "metrics",
+    "interpolate_styles": "styles",
+    "kernel_distance": "metrics",
+    "label_preservation": "recipes",
+    "load": "checkpoint:load_method",
+    "load_classifier": "recipes",
+    "measure_translation": "metrics",
+    "open_domain": "data",
+    "preview": "recipes",
+    "push_to_hub": "recipes",
+    "render_table": "adaptation",
+    "save": "checkpoint:save_method",
+    "save_pretrained": "recipes",
+    "shared_translator": "checkpoint",
+    "style_diversity": "metrics",
+    "style_source": "styles",
+    "summarise": "adaptation",
+    "train": "recipes",
+    "train_classifier": "recipes",
+    "variant_collate": "transforms",
+}
+"""The module that each public name comes from; behind a colon its name there, if that is another."""
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Gives a public name, or a module of the package, and keeps it."""
+    if name in _HOMES:
+        module, _, known_as = _HOMES[name].partition(":")
+        value = getattr(import_module(f"{__name__}.{module}"), known_as or name)
+    elif not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Gives what there is, imported or not."""
+    return sorted({*globals(), *__all__})

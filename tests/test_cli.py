@@ -404,3 +404,31 @@ def test_a_stopped_evaluation_leaves_no_process_behind(tmp_path: Path, number: s
     while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert [worker for worker in workers if Path(f"/proc/{worker}").exists()] == []
+
+
+WAITING_FOR_TORCH = """
+import importlib.abc, sys, time
+class Waits(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            print("importing", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Waits())
+from munitaug.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_is_heard_while_torch_is_imported() -> None:
+    command = [sys.executable, "-c", WAITING_FOR_TORCH]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "munitaug: error: stopped\n")
+
+
+def test_python_m_runs_the_command_line() -> None:
+    done = subprocess.run([sys.executable, "-m", "munitaug", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"munitaug {munitaug.__version__}"

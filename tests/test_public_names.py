@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -26,10 +28,44 @@ def test_names_are_sorted() -> None:
 
 
 def test_names_are_all_there_are() -> None:
+    for name in munitaug.__all__:
+        assert getattr(munitaug, name) is not None
+    lazily = {"Any", "find_spec", "import_module"}
     present = {
         name for name, value in vars(munitaug).items() if not name.startswith("_") and not isinstance(value, ModuleType)
     }
-    assert present | {"__version__"} == set(munitaug.__all__)
+    assert (present - lazily) | {"__version__"} == set(munitaug.__all__)
+
+
+def test_type_checkers_read_of_the_same_names() -> None:
+    stub = ast.parse(Path(munitaug.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    read: dict[str, str] = {}
+    for node in stub.body:
+        if isinstance(node, ast.ImportFrom):
+            assert node.module is not None
+            for alias in node.names:
+                renamed = "" if alias.name == alias.asname else f":{alias.name}"
+                read[str(alias.asname)] = node.module.removeprefix("munitaug.") + renamed
+    assert read == vars(munitaug)["_HOMES"]
+    (named,) = (node.value for node in stub.body if isinstance(node, ast.Assign))
+    assert ast.literal_eval(named) == munitaug.__all__
+
+
+def test_a_name_that_is_not_there_is_refused_as_usual() -> None:
+    with pytest.raises(AttributeError, match="module 'munitaug' has no attribute 'translate'"):
+        munitaug.translate  # type: ignore[attr-defined]  # noqa: B018
+    assert not hasattr(munitaug, "_translate")
+
+
+def test_modules_are_there_without_an_import() -> None:
+    assert munitaug.adaptation.adapt is not None
+    assert {"adapt", "load", "_HOMES"} <= set(dir(munitaug))
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+    code = "import sys, munitaug; munitaug.__version__; print(sorted({'torch', 'numpy', 'h5py'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_names_are_few() -> None:
@@ -59,6 +95,6 @@ def test_every_public_method_says_what_it_does(name: str) -> None:
 
 
 def test_optional_packages_are_not_imported() -> None:
-    code = f"import sys, munitaug; print([name for name in {OPTIONAL!r} if name in sys.modules])"
+    code = f"import sys; from munitaug import *; print([name for name in {OPTIONAL!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
