@@ -51,6 +51,13 @@ def test_type_checkers_read_of_the_same_names() -> None:
     assert ast.literal_eval(named) == munitaug.__all__
 
 
+def test_no_name_is_taken_for_the_module_it_comes_from() -> None:
+    """As readers of the source do, the reference among them, where a package holds a module of that name."""
+    for name, home in vars(munitaug)["_HOMES"].items():
+        package = Path(munitaug.__file__).parent / home.partition(":")[0].replace(".", "/")
+        assert not (package / f"{name}.py").exists(), name
+
+
 def test_a_name_that_is_not_there_is_refused_as_usual() -> None:
     with pytest.raises(AttributeError, match="module 'munitaug' has no attribute 'translate'"):
         munitaug.translate  # type: ignore[attr-defined]  # noqa: B018
