@@ -89,7 +89,7 @@ def traffic() -> Iterator[list[str]]:
 
 def prepare() -> None:
     """Makes the device known to torch; before the process's first backward pass, which counts the devices."""
-    _setup_privateuseone_for_python_backend(NAME, _Backend(), _Hook())
+    _setup_privateuseone_for_python_backend(NAME, _Backend())
     library = torch.library.Library("_", "IMPL")
     library.fallback(lambda func, *args, **kwargs: _run(func, args, kwargs), "PrivateUse1")
     library.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
@@ -116,25 +116,13 @@ def _lowered(func: Any, *args: Any, **kwargs: Any) -> Any:
 _kept: list[torch.library.Library] = []
 
 
-class _Hook(torch._C._acc.PrivateUse1Hooks):
-    """Says that there is no accelerator for torch to choose by itself: other tests are to see a CPU alone."""
-
-    def is_available(self) -> bool:
-        return False
-
-    def has_primary_context(self, device: int) -> bool:
-        return True
-
-    def is_built(self) -> bool:
-        return True
-
-
 class _Backend:
     """What torch asks of a device's module."""
 
     @staticmethod
     def is_available() -> bool:
-        return True
+        """Says no: torch is not to choose this device by itself, and other tests are to see a CPU alone."""
+        return False
 
     @staticmethod
     def is_initialized() -> bool:
