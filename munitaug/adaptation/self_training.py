@@ -158,9 +158,8 @@ def translated_views(task: Task, settings: FitSettings, seed: int, translator: T
 
     def views(step: int) -> LabelledViews:
         generator = torch_generator(seed, "known", step)
-        index = torch.randint(len(task.source_images), (settings.batch_size,), generator=generator)
-        images, labels = task.source_images[index], task.source_labels[index]
-        codes = styles.sample(len(images), 1, generator).to(images.device)
+        images, labels = task.draw_labelled(settings.batch_size, generator)
+        codes = on_device(styles.sample(len(images), 1, generator), images.device)
         with torch.no_grad(), in_precision(settings, images):
             translations = translator.translate(images, codes).squeeze(1).float()
         return LabelledViews(WEAK(translations, generator), STRONG(translations, generator), labels)
