@@ -114,7 +114,7 @@ def _adapted(bench: Bench, seed: int, progress: bool) -> nn.Module:
         bench.task,
         bench.settings,
         restyler=bench.restyler if restyles else None,
-        translator=None if restyles else bench.translator,
+        translator=bench.translator,
         seed=seed,
         progress=progress,
     )

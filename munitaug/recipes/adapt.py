@@ -190,7 +190,7 @@ def _adapted(task: Task, folder: Path, seed: int, fit: FitSettings, progress: bo
             task,
             fit,
             restyler=restyler,
-            translator=frozen_translator(method, "a2b") if restyler is None else None,
+            translator=frozen_translator(method, "a2b"),
             seed=seed,
             once=once,
             progress=progress,
