@@ -62,7 +62,7 @@ def together(device: torch.device) -> Iterator[None]:
 
     Raises:
         ValueError: an incomplete environment, or a device that ranks cannot share work on.
-        ConnectionError: not all ranks have come in time.
+        ConnectionError: not all ranks have come in time, or another has gone at once.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
@@ -72,14 +72,20 @@ def together(device: torch.device) -> Iterator[None]:
         raise ValueError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} is not set; use torchrun")
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"several ranks train on cpu or cuda, got device {device.type}; start one process")
-    store, own, world = next(rendezvous("env://", timeout=TIMEOUT))
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-        store=dist.PrefixStore(_word_of_the_living(store, own, world), store),  # type: ignore[attr-defined]
-        rank=own,
-        world_size=world,
-        timeout=TIMEOUT,
-    )
+    try:
+        store, own, world = next(rendezvous("env://", timeout=TIMEOUT))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            store=dist.PrefixStore(_word_of_the_living(store, own, world), store),  # type: ignore[attr-defined]
+            rank=own,
+            world_size=world,
+            timeout=TIMEOUT,
+        )
+    except RuntimeError as error:  # such as gloo's, where another ends before all are connected
+        raise ConnectionError(
+            f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} could not join the others; see their messages, "
+            f"then resume ({str(error).splitlines()[0]})"
+        ) from error
     try:
         yield
     finally:

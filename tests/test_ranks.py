@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -216,4 +217,24 @@ def test_a_rank_that_fails_leaves_no_other_waiting(tmp_path: Path) -> None:
     first, second = on_ranks(2, fail_on_one, tmp_path)
     assert str(first) == "disk full"
     assert isinstance(second, ConnectionError)
-    assert "rank 1 of 2 stopped, because another has gone or does not answer; see that one's message" in str(second)
+    gone = "stopped, because another has gone or does not answer; see that one's message"
+    too_soon = "could not join the others; see their messages"  # if the first had failed before all were connected
+    assert re.match(f"rank 1 of 2 ({gone}|{too_soon}), then resume", str(second)), second
+
+
+def test_what_keeps_ranks_from_meeting_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(*args: object, **settings: object) -> None:
+        raise RuntimeError("Gloo connectFullMesh failed with [pair.cc:561] Connection reset\nmore")
+
+    for name, value in {
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ranks, "rendezvous", torn)
+    wanted = r"rank 1 of 2 could not join the others; see their messages, then resume \(Gloo connectFullMesh failed"
+    with pytest.raises(ConnectionError, match=wanted), ranks.together(torch.device("cpu")):
+        raise AssertionError("met")
