@@ -106,20 +106,15 @@ class Method(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    recording_obstacle: str = "its losses do not say that they can be"
+    """Why a step of it cannot be recorded on a GPU and replayed, and what to change; empty if it can. It can if its
+    losses read nothing on the CPU but the pair's images and labels and what ``munitaug.methods.parts.drawn`` gives, and
+    do the same at every step."""
 
     def __init__(self) -> None:
         super().__init__()
         self.style_banks: dict[DomainKey, Tensor] = {}
         self.directions: tuple[tuple[DomainKey, DomainKey], ...] = BOTH_DIRECTIONS
-
-    @property
-    def recording_obstacle(self) -> str:
-        """Tells why a step of it cannot be recorded on a GPU and replayed, and what to change; empty if it can.
-
-        It can if its losses read nothing on the CPU but the pair's images and labels and what
-        ``munitaug.methods.parts.drawn`` gives, and do the same at every step.
-        """
-        return "its losses do not say that they can be"
 
     @property
     @abstractmethod

@@ -122,7 +122,7 @@ def fit_labelled(
         on_update: called after each update.
     """
     model = build_classifier(settings.classifier, task.channels, task.classes, seed_of(seed, "classifier"))
-    model.to(task.source_images.device)
+    model.to(task.device)
     classic = ClassicAugmentation()
     if translator is None:
         batches = source_batches(task, settings, seed, classic)

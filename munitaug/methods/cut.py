@@ -167,11 +167,14 @@ class Cut(Method):
 
     name: ClassVar[str] = "cut"
     config_class: ClassVar[type[CutConfig]] = CutConfig
+    recording_obstacle = ""
 
     def __init__(self, config: CutConfig, *, seed: int = 0, features: nn.Module | None = None) -> None:
         super().__init__()
         del features
         self._config = config
+        if config.flip_equivariance:
+            self.recording_obstacle = "flip_equivariance mirrors every second batch; set it to False"
         self.directions = (("a", "b"),)
         with torch.random.fork_rng(devices=[]):  # torch draws initial weights, which are drawn anew below
             self.generator = ResnetGenerator(config.generator_shape)
@@ -186,11 +189,6 @@ class Cut(Method):
     def config(self) -> CutConfig:
         """Gives the configuration it was built from."""
         return self._config
-
-    @property
-    def recording_obstacle(self) -> str:
-        """Tells that mirrored batches, which take other ways than the rest, cannot be recorded."""
-        return "flip_equivariance mirrors every second batch; set it to False" if self._config.flip_equivariance else ""
 
     @property
     def optimiser(self) -> OptimiserSettings:

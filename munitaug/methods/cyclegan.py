@@ -136,6 +136,7 @@ class CycleGan(Method):
 
     name: ClassVar[str] = "cyclegan"
     config_class: ClassVar[type[CycleGanConfig]] = CycleGanConfig
+    recording_obstacle = ""
 
     def __init__(self, config: CycleGanConfig, *, seed: int = 0, features: nn.Module | None = None) -> None:
         super().__init__()
@@ -152,11 +153,6 @@ class CycleGan(Method):
     def config(self) -> CycleGanConfig:
         """Gives the configuration it was built from."""
         return self._config
-
-    @property
-    def recording_obstacle(self) -> str:
-        """Gives the empty text: steps can be recorded."""
-        return ""
 
     @property
     def optimiser(self) -> OptimiserSettings:

@@ -158,6 +158,7 @@ class DistanceGan(Method):
 
     name: ClassVar[str] = "distancegan"
     config_class: ClassVar[type[DistanceGanConfig]] = DistanceGanConfig
+    recording_obstacle = ""
     statistics: Tensor
 
     def __init__(self, config: DistanceGanConfig, *, seed: int = 0, features: nn.Module | None = None) -> None:
@@ -178,11 +179,6 @@ class DistanceGan(Method):
     def config(self) -> DistanceGanConfig:
         """Gives the configuration it was built from."""
         return self._config
-
-    @property
-    def recording_obstacle(self) -> str:
-        """Gives the empty text: steps can be recorded."""
-        return ""
 
     @property
     def optimiser(self) -> OptimiserSettings:

@@ -222,11 +222,15 @@ class Dritpp(Method):
 
     name: ClassVar[str] = "dritpp"
     config_class: ClassVar[type[DritppConfig]] = DritppConfig
+    recording_obstacle = ""
 
     def __init__(self, config: DritppConfig, *, seed: int = 0, features: nn.Module | None = None) -> None:
         super().__init__()
         del features
         self._config = config
+        if config.content_steps > 1:
+            skips = f"content_steps {config.content_steps} leaves phases out at most steps; set it to 1"
+            self.recording_obstacle = skips
         shape, judged = config.shape, config.discriminator_shape
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed_of(seed, "spectral"))  # torch draws its singular vectors there
@@ -251,12 +255,6 @@ class Dritpp(Method):
     def config(self) -> DritppConfig:
         """Gives the configuration it was built from."""
         return self._config
-
-    @property
-    def recording_obstacle(self) -> str:
-        """Tells that steps which leave phases out cannot be recorded."""
-        steps = self._config.content_steps
-        return f"content_steps {steps} leaves phases out at most steps; set it to 1" if steps > 1 else ""
 
     @property
     def optimiser(self) -> OptimiserSettings:

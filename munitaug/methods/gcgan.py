@@ -150,6 +150,7 @@ class GcGan(Method):
 
     name: ClassVar[str] = "gcgan"
     config_class: ClassVar[type[GcGanConfig]] = GcGanConfig
+    recording_obstacle = ""
 
     def __init__(self, config: GcGanConfig, *, seed: int = 0, features: nn.Module | None = None) -> None:
         super().__init__()
@@ -172,11 +173,6 @@ class GcGan(Method):
     def config(self) -> GcGanConfig:
         """Gives the configuration it was built from."""
         return self._config
-
-    @property
-    def recording_obstacle(self) -> str:
-        """Gives the empty text: steps can be recorded."""
-        return ""
 
     @property
     def optimiser(self) -> OptimiserSettings:

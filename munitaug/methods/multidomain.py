@@ -171,6 +171,7 @@ class MultiDomain(Method):
 
     name: ClassVar[str] = "multidomain"
     config_class: ClassVar[type[MultiDomainConfig]] = MultiDomainConfig
+    recording_obstacle = "each step is of two other domains"
 
     def __init__(self, config: MultiDomainConfig, *, seed: int = 0, features: nn.Module | None = None) -> None:
         super().__init__()
@@ -204,11 +205,6 @@ class MultiDomain(Method):
     def config(self) -> MultiDomainConfig:
         """Gives the configuration it was built from."""
         return self._config
-
-    @property
-    def recording_obstacle(self) -> str:
-        """Tells that steps are of different domains."""
-        return "each step is of two other domains"
 
     @property
     def optimiser(self) -> OptimiserSettings:

@@ -219,6 +219,7 @@ class Munit(Method):
 
     name: ClassVar[str] = "munit"
     config_class: ClassVar[type[MunitConfig]] = MunitConfig
+    recording_obstacle = ""
 
     def __init__(self, config: MunitConfig, *, seed: int = 0, features: nn.Module | None = None) -> None:
         super().__init__()
@@ -241,11 +242,6 @@ class Munit(Method):
     def config(self) -> MunitConfig:
         """Gives the configuration it was built from."""
         return self._config
-
-    @property
-    def recording_obstacle(self) -> str:
-        """Gives the empty text: steps can be recorded."""
-        return ""
 
     @property
     def optimiser(self) -> OptimiserSettings:

@@ -44,6 +44,7 @@ class SemanticConsistency(Method):
         if not weight >= 0.0:
             raise ValueError(f"weight must be >= 0, got {weight}")
         self.method = method
+        self.recording_obstacle = method.recording_obstacle
         self.weight = weight
         frozen = classifier.eval()
         for parameter in frozen.parameters():
@@ -64,11 +65,6 @@ class SemanticConsistency(Method):
     def optimiser(self) -> OptimiserSettings:
         """Gives the inner method's settings."""
         return self.method.optimiser
-
-    @property
-    def recording_obstacle(self) -> str:
-        """Tells what the inner method tells."""
-        return self.method.recording_obstacle
 
     @property
     def core(self) -> Method:

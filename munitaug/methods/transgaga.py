@@ -310,6 +310,7 @@ class TransGaga(Method):
 
     name: ClassVar[str] = "transgaga"
     config_class: ClassVar[type[TransGagaConfig]] = TransGagaConfig
+    recording_obstacle = "its steps change when the warm-up is over"
     finished_steps: Tensor
 
     def __init__(self, config: TransGagaConfig, *, seed: int = 0, features: nn.Module | None = None) -> None:
@@ -353,11 +354,6 @@ class TransGaga(Method):
     def config(self) -> TransGagaConfig:
         """Gives the configuration it was built from."""
         return self._config
-
-    @property
-    def recording_obstacle(self) -> str:
-        """Tells that steps change when the warm-up is over."""
-        return "its steps change when the warm-up is over"
 
     @property
     def optimiser(self) -> OptimiserSettings:

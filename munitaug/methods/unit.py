@@ -203,6 +203,7 @@ class Unit(Method):
 
     name: ClassVar[str] = "unit"
     config_class: ClassVar[type[UnitConfig]] = UnitConfig
+    recording_obstacle = ""
 
     def __init__(self, config: UnitConfig, *, seed: int = 0, features: nn.Module | None = None) -> None:
         super().__init__()
@@ -219,11 +220,6 @@ class Unit(Method):
     def config(self) -> UnitConfig:
         """Gives the configuration it was built from."""
         return self._config
-
-    @property
-    def recording_obstacle(self) -> str:
-        """Gives the empty text: steps can be recorded."""
-        return ""
 
     @property
     def optimiser(self) -> OptimiserSettings:

@@ -172,7 +172,7 @@ def _facts(
 
 def _adapted(task: Task, folder: Path, seed: int, fit: FitSettings, progress: bool) -> nn.Module:
     """Gives the adapted classifier; those before the choice are kept for a resumed run."""
-    device = task.source_images.device
+    device = task.device
     method = load_method(folder / "translator").to(device)
     restyler = frozen_restyler(method) if fit.restyle_weight > 0.0 else None
 

@@ -152,16 +152,18 @@ def work(_):
     torch.rand(4_000_000).add_(1).exp_()
     return torch.get_num_threads()
 
-with multiprocessing.get_context("fork").Pool(2) as pool:
-    sys.exit(pool.map(work, range(2)) != [1, 1])
+pool = multiprocessing.get_context("fork").Pool(2)
+threads = pool.map(work, range(2))
+pool.close()  # leaving a "with" would terminate the workers, and coverage's answer to SIGTERM can miss one of them
+pool.join()
+sys.exit(threads != [1, 1])
 """
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forks_after_threads_do_not_hang() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "4"}
-    done = subprocess.run([sys.executable, "-c", FORK_AFTER_THREADS], env=environment, timeout=240, check=False)
+    done = subprocess.run([sys.executable, "-c", FORK_AFTER_THREADS], env=environment, timeout=60, check=False)
     assert done.returncode == 0
 
 
