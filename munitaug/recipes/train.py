@@ -28,7 +28,7 @@ from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticCo
 from munitaug.networks.vgg import load_vgg_features
 from munitaug.random import random_permutation
 from munitaug.recipes.classifier import check_classifier, load_classifier, train_classifier
-from munitaug.recipes.options import CONFIG_NAME, DataOptions, differences, run_folder
+from munitaug.recipes.options import CONFIG_NAME, DataOptions, differences, domain_facts, run_folder
 from munitaug.stopping import stop_on_signals
 from munitaug.tensor_files import load_tensors, save_tensors
 from munitaug.training import TrainConfig, Trainer, resolve_device
@@ -131,7 +131,7 @@ def train(
     features = load_vgg_features(vgg_weights) if vgg_weights is not None else None
     core = method_class(settings, seed=training.seed, features=features)
     core.phases()  # says at once if the configuration lacks something
-    facts = _facts(core, training, semantic, domains)
+    facts = _facts(core, training, semantic, domains) | {"size": data.size}
     run = _Run(core, domains, loader, training, semantic, Path(out), facts, progress)
     with ranks.together(resolve_device(training.device)):
         _refuse_unlike_ranks(facts | {"accumulate": training.accumulate})
@@ -254,7 +254,7 @@ def _facts(
 
     Neither the number of ranks nor what MAY_CHANGE names is in it: they may be others when a run goes on.
     """
-    source, target, *others = ({"name": domain.name, "images": len(domain)} for domain in domains.values())
+    source, target, *others = (domain_facts(domain, labels=index == 0) for index, domain in enumerate(domains.values()))
     several = {"others": others} if others else {}
     return several | {
         "munitaug": __version__,
