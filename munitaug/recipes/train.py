@@ -177,7 +177,7 @@ class _Run:
             return self.core
         if ranks.rank() > 0:
             ranks.wait()
-        classifier = _semantic_classifier(source, semantic, self.training.seed, self.folder, self.progress)
+        classifier = _semantic_classifier(source, semantic, self.training, self.folder, self.progress)
         if ranks.rank() == 0:
             ranks.wait()
         return SemanticConsistency(self.core, classifier, semantic.weight)
@@ -321,19 +321,20 @@ def _new_classifier(source: ImageDomain, semantic: SemanticOptions, seed: int) -
 
 
 def _semantic_classifier(
-    source: ImageDomain, semantic: SemanticOptions, seed: int, folder: Path, progress: bool
+    source: ImageDomain, semantic: SemanticOptions, training: TrainConfig, folder: Path, progress: bool
 ) -> nn.Module:
     """Gives the frozen source classifier; trained once, then kept in the run folder for a resumed run."""
     if semantic.classifier is not None:
         return load_classifier(semantic.classifier)
     path = folder / "classifier.safetensors"
     if path.exists():
-        classifier = _new_classifier(source, semantic, seed)
+        classifier = _new_classifier(source, semantic, training.seed)
         try:
             classifier.load_state_dict(load_tensors(path, ())[0])
         except (CheckpointError, RuntimeError) as error:
             raise CheckpointError(f"{path}: {error}; remove the file, and it is trained anew") from error
         return classifier.eval()
-    classifier = train_classifier(source, settings=semantic.fit, seed=seed, progress=progress)
+    seed, device = training.seed, training.device
+    classifier = train_classifier(source, settings=semantic.fit, seed=seed, device=device, progress=progress)
     save_tensors(path, classifier.state_dict(), {})
     return classifier
