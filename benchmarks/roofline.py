@@ -28,7 +28,8 @@ import statistics
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -159,7 +160,8 @@ def measure_peaks(device: str, precision: str) -> Peaks:
     kind = "cuda" if device.startswith("cuda") else "cpu"
     side = MATRIX_SIDE[kind]
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in "ab")
-    product = _best(lambda: a @ b, device)
+    with _products_like_convolutions():
+        product = _best(lambda: a @ b, device)
     block = torch.zeros(COPY_BYTES[kind], dtype=torch.uint8, device=device)
     target = torch.empty_like(block)
     copy = _best(lambda: target.copy_(block), device)
@@ -168,6 +170,17 @@ def measure_peaks(device: str, precision: str) -> Peaks:
     with tempfile.TemporaryDirectory() as folder:
         disk = _best(lambda: _write(Path(folder) / "block"), "cpu")
     return Peaks(2.0 * side**3 / product, 2.0 * len(block) / copy, DISK_BYTES / disk, len(noise) / packing)
+
+
+@contextmanager
+def _products_like_convolutions() -> Iterator[None]:
+    """Lets a GPU's float32 products be done in TF32 where torch does its convolutions so, which it does by default."""
+    products = torch.backends.cuda.matmul
+    before, products.allow_tf32 = products.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        products.allow_tf32 = before
 
 
 def _write(path: Path) -> None:

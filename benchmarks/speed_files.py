@@ -166,7 +166,7 @@ def _bare_generator(
         for batch, styles in zip(images, codes, strict=True):
             translator.translate(batch, styles)
         if options.device.startswith("cuda"):
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(options.device)
 
     return run
 

@@ -105,15 +105,20 @@ def seconds(ways: dict[str, Way], options: argparse.Namespace) -> dict[str, list
     with torch.inference_mode():
         for way in ways.values():
             way()
+        _wait_for(options.device)
         for _ in range(options.rounds):
             for name, way in ways.items():
                 began = clock()
                 for _ in range(options.repeats):
                     way()
-                if options.device != "cpu":
-                    torch.cuda.synchronize()
+                _wait_for(options.device)
                 taken[name].append((clock() - began) / options.repeats)
     return taken
+
+
+def _wait_for(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

@@ -102,8 +102,18 @@ def build_parser() -> tuple[ArgumentParser, dict[str, Command]]:
 
 def _add_data(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("--channels", type=int | None, default=None, help="image channels, 1 or 3; default: as the images are")
-    add("--size", type=int | None, default=None, help="side of the square images in px; default: as they are")
+    add(
+        "--channels",
+        type=int | None,
+        default=None,
+        help="image channels, 1 or 3; default: as the checkpoint has them, or as the images are",
+    )
+    add(
+        "--size",
+        type=int | None,
+        default=None,
+        help="side of the square images in px; default: as the checkpoint was trained, or as they are",
+    )
     add("--invert-source", action="store_true", help="exchange dark and light in the source")
     add("--invert-target", action="store_true", help="exchange dark and light in the target")
     add("--data-root", type=str | None, default=None, help="folder of digit data sets; default: $MUNITAUG_DATA, ./data")
@@ -128,7 +138,12 @@ def _add_train(parser: ArgumentParser) -> None:
     add("--others", type=str, nargs="+", default=[], help="multidomain: further domains of the one model")
     add("--out", type=str, required=True, help="run folder to make")
     add("--method", type=str, default="munit", help=f"one of {', '.join(munitaug.METHODS)}")
-    add("--preset", type=str, default="small", help="configuration of the method: paper, modern or small")
+    add(
+        "--preset",
+        type=str,
+        default="small",
+        help="configuration of the method: small or paper; some have more, see docs/methods",
+    )
     add("--model", type=dict[str, Any], default={}, help='fields that differ from the preset, as {"weight_cycle": 10}')
     add("--training", type=munitaug.TrainConfig, default=munitaug.TrainConfig())
     add("--semantic", type=munitaug.SemanticOptions, default=munitaug.SemanticOptions())
@@ -216,7 +231,7 @@ def _preview(options: Namespace) -> None:
         direction=options.direction,
         seed=options.seed,
         device=options.device,
-        data=_data_of_checkpoint(options),
+        data=_data(options),
         overwrite=options.overwrite,
     )
     print(f"preview: {path}")
@@ -252,7 +267,7 @@ def _generate(options: Namespace) -> None:
         device=options.device,
         batch_size=options.batch_size,
         compression=options.compression,
-        data=_data_of_checkpoint(options),
+        data=_data(options),
         overwrite=options.overwrite,
         shards=options.shards,
         precision=options.precision,
@@ -328,7 +343,7 @@ def _label_preservation(options: Namespace) -> None:
             seed=options.seed,
             device=options.device,
             fit=_dataclass(munitaug.FitSettings, options.fit),
-            data=_data_of_checkpoint(options),
+            data=_data(options),
             overwrite=options.overwrite,
         )
     except KeyboardInterrupt:
@@ -355,7 +370,7 @@ def _evaluate(options: Namespace) -> None:
         conditions=options.conditions or None,
         seeds=options.seeds,
         fit=_dataclass(munitaug.FitSettings, options.fit),
-        data=_data_of_checkpoint(options) if options.checkpoint else _data(options),
+        data=_data(options),
         processes=options.processes,
         resume=options.resume,
     )
@@ -370,7 +385,12 @@ def _add_adapt(parser: ArgumentParser) -> None:
     add("--test", type=str | None, default=None, help="labelled target images, for the final score alone")
     add("--out", type=str, required=True, help="run folder to make")
     add("--method", type=str, default="munit", help=f"of the translator: one of {', '.join(munitaug.METHODS)}")
-    add("--preset", type=str, default="small", help="configuration of the method: paper, modern or small")
+    add(
+        "--preset",
+        type=str,
+        default="small",
+        help="configuration of the method: small or paper; some have more, see docs/methods",
+    )
     add("--training", type=munitaug.TrainConfig, default=munitaug.TrainConfig(max_steps=1000))
     add("--semantic-weight", type=float, default=1.0, help="of the label term in the translator's training; 0 for none")
     add("--fit", type=munitaug.FitSettings, default=munitaug.FitSettings())
@@ -489,14 +509,6 @@ def _demo(options: Namespace) -> None:
     print(munitaug.render_table(munitaug.summarise(rows)))
     for name in ("checkpoint", "preview.png", "augmented.h5", "results.json", "accuracy.png"):
         print(f"{name + ':':<14} {Path(options.out) / name}")
-
-
-def _data_of_checkpoint(options: Namespace) -> munitaug.DataOptions:
-    """Gives the data options, with the channels of the checkpoint where none are asked for."""
-    data = _data(options)
-    if data.channels is not None:
-        return data
-    return dataclasses.replace(data, channels=munitaug.checkpoint_facts(options.checkpoint).channels)
 
 
 def _semantic(value: Any) -> munitaug.SemanticOptions:

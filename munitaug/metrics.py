@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from munitaug.images import resize_model_images
+from munitaug.random import seeded
 from munitaug.styles import PriorStyles, StyleSource
 from munitaug.translator import Translator
 
@@ -210,8 +211,7 @@ def kernel_distance(features: Features, seed: int = 0, *, subsets: int = 100, su
         )
     metric.update(features.real.double(), real=True)
     metric.update(features.fake.double(), real=False)
-    with torch.random.fork_rng(devices=[]):  # torchmetrics draws its subsets from the global generator
-        torch.manual_seed(seed)
+    with seeded(seed):  # torchmetrics draws its subsets from the global generator
         mean, deviation = metric.compute()
     return features.result("kernel", float(mean), None if are_all else float(deviation))
 

@@ -6,6 +6,8 @@ Floor 1: imports torch and numpy only.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -36,6 +38,21 @@ def numpy_generator(*parts: int | str) -> np.random.Generator:
 def random_permutation(length: int, *parts: int | str) -> Tensor:
     """Gives a permutation of ``range(length)`` (int64) that is a function of the parts."""
     return torch.randperm(length, generator=torch_generator(*parts))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seeds torch's global generators of the CPU and of one GPU for a while; those of other GPUs are let alone.
+
+    For what draws from no other: dropout, and the initial weights of other libraries' networks.
+    """
+    gpus = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed all GPUs
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def on_device(drawn: Tensor, device: torch.device) -> Tensor:

@@ -26,6 +26,8 @@ NO_STYLES = (
 PIXELS_AT_ONCE = 2**15
 """Pixels of output decoded at once on a CPU. Beyond a few MB per layer the memory of each is fetched from the system
 anew, page by page: at 256 px a batch of 4 x 4 then takes twice the time of its images one by one."""
+GPU_PIXELS_AT_ONCE = 2**22
+"""The same elsewhere: 64 images of 256 px, whose last layer of 64 maps takes 1 GiB in float32."""
 
 
 MOST_COMPILED_SIZES = 64
@@ -111,8 +113,9 @@ class Translator(nn.Module, ABC):
         padded, padding = pad_to_multiple(x, self.size_multiple)
         filled = power_of_two(count) if self._compiles() else count
         at_once = filled * variants
-        if x.device.type == "cpu" and not torch.is_grad_enabled():  # a graph keeps all the memory anyway
-            at_once = max(1, PIXELS_AT_ONCE // (padded.shape[-2] * padded.shape[-1]))
+        if not torch.is_grad_enabled():  # a graph keeps all the memory anyway
+            limit = PIXELS_AT_ONCE if x.device.type == "cpu" else GPU_PIXELS_AT_ONCE
+            at_once = max(1, limit // (padded.shape[-2] * padded.shape[-1]))
         rows = min(filled, max(1, at_once // variants))
         pieces = list(zip(padded.split(rows), style.split(rows), strict=True))
         if self._compiles():  # few sizes, for each is compiled

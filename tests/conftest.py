@@ -19,6 +19,7 @@ import torch
 from tests import elsewhere
 
 torch.set_num_threads(1)
+torch.backends.cudnn.allow_tf32 = False  # a GPU's numbers are compared with the CPU's
 if elsewhere.PRETENDED:
     elsewhere.prepare()
 

@@ -25,8 +25,10 @@ ELSEWHERE = torch.device("privateuseone:0" if PRETENDED else "cuda:0")
 aten = torch.ops.aten
 INDEXING = (aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default)
 CROSSING = (aten._to_copy.default, aten.copy_.default)
-LOWERED = ("conv2d", "conv_transpose2d.input", "linear", "mm", "bmm", "addmm", "baddbmm", "matmul")
-"""Operations that autocast does in lower precision, of those that our networks use."""
+LOWERED = ("conv2d", "conv_transpose2d.input", "linear", "mm", "bmm", "addmm", "baddbmm", "matmul", "einsum")
+"""Operations that CUDA's autocast does in lower precision, of those that our networks use."""
+RAISED = ("exp", "log", "rsqrt", "pow.Tensor_Scalar", "group_norm", "layer_norm", "softmax.int", "log_softmax.int")
+"""Operations that it does in float32; a CPU's autocast does some of them as they come."""
 LOOKS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal")
 """Operations whose answer the CPU has to wait for."""
 
@@ -94,20 +96,20 @@ def prepare() -> None:
     library.fallback(lambda func, *args, **kwargs: _run(func, args, kwargs), "PrivateUse1")
     library.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     lowered = torch.library.Library("aten", "IMPL")
-    for name in LOWERED:
+    for name in (*LOWERED, *RAISED):
         packet, _, overload = name.partition(".")
         func = getattr(getattr(aten, packet), overload or "default")
-        lowered.impl(name, partial(_lowered, func), "AutocastPrivateUse1")
+        lowered.impl(name, partial(_cast, func, name in LOWERED), "AutocastPrivateUse1")
     _kept.extend([library, lowered])
 
 
-def _lowered(func: Any, *args: Any, **kwargs: Any) -> Any:
-    """Does an operation in autocast's precision."""
-    lower = torch.get_autocast_dtype(NAME)
+def _cast(func: Any, lower: bool, *args: Any, **kwargs: Any) -> Any:
+    """Does an operation in autocast's precision, or in float32."""
+    wanted = torch.get_autocast_dtype(NAME) if lower else torch.float32
     keys: Any = torch._C.DispatchKey
 
     def cast(each: Tensor) -> Tensor:
-        return each.to(lower) if isinstance(each, Away) and each.dtype == torch.float32 else each
+        return each.to(wanted) if isinstance(each, Away) and each.is_floating_point() else each
 
     with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(keys.AutocastPrivateUse1)):
         return func(*tree_map_only(Tensor, cast, args), **tree_map_only(Tensor, cast, kwargs))

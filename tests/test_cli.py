@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -291,6 +292,41 @@ def test_a_finished_run_may_be_resumed_but_not_begun_again(run_folder: Path) -> 
     assert run_cli(*words, "--resume").code == 0
     changed = refusal(*words, "--training.seed", "5", "--resume")
     assert "started with other settings: training.seed was 0, now 5" in changed
+
+
+@pytest.mark.parametrize("changed", [("--size", "20"), ("--invert-target",), ("--channels", "3")])
+def test_resuming_with_other_images_is_refused(run_folder: Path, changed: tuple[str, ...]) -> None:
+    semantic = ("--semantic.weight", "1", "--semantic.fit.steps", "3")
+    before = {file: file.read_bytes() for file in run_folder.rglob("*") if file.is_file()}
+    message = refusal(*BASE, *TINY, *semantic, "--out", run_folder, *changed, "--resume")
+    assert "started with other settings: " in message
+    assert "target.fingerprint was " in message
+    assert {file: file.read_bytes() for file in run_folder.rglob("*") if file.is_file()} == before
+
+
+def test_photographs_are_brought_to_the_size_of_training(tmp_path: Path) -> None:
+    for kind, folder in itertools.product("ab", ("day", "night")):
+        for number in range(4):
+            file = tmp_path / folder / kind / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (18 + number, 30 - number), (40 * number, 90, 200)).save(file)
+    domains = ("--source", tmp_path / "day", "--target", tmp_path / "night")
+    trained = run_cli("train", *domains, *TINY, "--size", "16", "--out", tmp_path / "run")
+    assert trained.code == 0, trained.err
+    given = ("--input", tmp_path / "day")
+    scored = ("--test", tmp_path / "night", "--checkpoint", tmp_path / "run", "--out", tmp_path / "rows.json")
+    asked_again: tuple[tuple[str | Path, ...], ...] = (
+        ("preview", tmp_path / "run", *given, "--variants", "2", "--out", tmp_path / "grid.png"),
+        ("generate", tmp_path / "run", *given, "--variants", "2", "--out", tmp_path / "aug.h5"),
+        ("evaluate", *domains, *scored, *TINY_FIT, "--conditions", "munit", "--seeds", "1", "--processes", "1"),
+    )
+    for words in asked_again:
+        outcome = run_cli(*words)
+        assert outcome.code == 0, outcome.err
+    assert munitaug.AugmentedDataset(tmp_path / "aug.h5")[0][0].shape == (3, 16, 16)
+    larger = run_cli("generate", tmp_path / "run", *given, "--size", "20", "--out", tmp_path / "large.h5")
+    assert larger.code == 0, larger.err
+    assert munitaug.AugmentedDataset(tmp_path / "large.h5")[0][0].shape == (3, 20, 20)
 
 
 def test_printed_configuration_can_be_read_again(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from munitaug.random import numpy_generator, random_permutation, seed_of, torch_generator
+from munitaug.random import numpy_generator, random_permutation, seed_of, seeded, torch_generator
 
 
 def test_a_seed_is_the_blake2b_of_its_named_parts() -> None:
@@ -41,6 +41,20 @@ def test_generators_repeat_and_leave_the_global_ones_alone() -> None:
     assert np.array_equal(numpy_generator(1, "x").normal(size=4), numpy_generator(1, "x").normal(size=4))
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.random.rand() == expected  # noqa: NPY002
+
+
+def test_a_seeded_block_repeats_and_leaves_the_generators_outside_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("GPUs that take no part are seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    state = torch.get_rng_state()
+    drawn = []
+    for _ in range(2):
+        with seeded(7):
+            drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_generators_of_other_parts_draw_other_numbers() -> None:

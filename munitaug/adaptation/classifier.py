@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from munitaug.random import seeded
 
 SMALL = "lenet"
 
@@ -62,8 +63,7 @@ def build_classifier(name: str, channels: int, classes: int, seed: int) -> nn.Mo
         ValueError: timm knows no such model.
         ImportError: timm is missing.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if name == SMALL:
             return SmallClassifier(channels, classes)
         try:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import nn
 
 from munitaug.adaptation.augmentation import ClassicAugmentation
@@ -20,7 +19,7 @@ from munitaug.adaptation.fit import BatchOf, FitSettings, fit, source_batches, s
 from munitaug.adaptation.self_training import self_train
 from munitaug.adaptation.stages import adapt
 from munitaug.adaptation.task import Task
-from munitaug.random import seed_of
+from munitaug.random import seed_of, seeded
 from munitaug.translator import Translator
 
 Condition = Literal["source", "classic", "munit", "self-training", "adapt", "oracle"]
@@ -92,8 +91,7 @@ def run_chain(
     model = build_classifier(settings.classifier, task.channels, bench.task.classes, seed_of(seed, "classifier"))
     for condition in chain:
         bar = f"{condition}, seed {seed}" if progress else ""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(seed, condition))  # for dropout and the like; batches have their own seeds
+        with seeded(seed_of(seed, condition), task.device):  # for dropout and the like; batches have their own seeds
             if condition == chain[0]:
                 fit(model, _first_batches(bench, task, condition, seed), settings, bar)
             else:

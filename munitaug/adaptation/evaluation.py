@@ -54,7 +54,8 @@ def evaluate_conditions(
         conditions: which to run.
         seeds: a number of seeds, for 0 .. seeds - 1, or the seeds themselves.
         finished: rows of an earlier run; they are kept, and their cells are not run again.
-        processes: that run chains side by side, each with its share of the cores; None is one per core.
+        processes: that run chains side by side, each with its share of the cores; None is one per core, or a
+            single one where the images lie on a GPU.
         progress: show progress bars.
         on_rows: called with all rows so far after each finished chain.
 
@@ -66,7 +67,7 @@ def evaluate_conditions(
     jobs = _jobs(conditions, list_seeds(seeds), {(row["condition"], row["seed"]) for row in rows})
     bar = tqdm(total=len(jobs), desc="evaluate", unit="chain", disable=not progress)
     with bar:
-        for new_rows in _results(bench, scorer, jobs, processes or os.cpu_count() or 1):
+        for new_rows in _results(bench, scorer, jobs, processes or _processes_for(bench)):
             rows = sort_rows([*rows, *new_rows])
             bar.update()
             if on_rows is not None:
@@ -138,6 +139,10 @@ def _jobs(conditions: Sequence[Condition], seeds: Sequence[int], finished: set[t
             if wanted:
                 jobs.append(_Job(chain[: chain.index(wanted[-1]) + 1], wanted, seed))
     return jobs
+
+
+def _processes_for(bench: Bench) -> int:
+    return (os.cpu_count() or 1) if bench.task.device.type == "cpu" else 1
 
 
 def _results(bench: Bench, scorer: Scorer, jobs: Sequence[_Job], processes: int) -> Iterable[list[Row]]:

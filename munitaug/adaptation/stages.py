@@ -17,7 +17,7 @@ from munitaug.adaptation.fit import FitSettings, OnUpdate, channels_last, fit, s
 from munitaug.adaptation.objectives import information_maximisation
 from munitaug.adaptation.self_training import restyled_by, self_train, translated_views
 from munitaug.adaptation.task import SCORE_BATCH, Task
-from munitaug.random import seed_of
+from munitaug.random import seed_of, seeded
 from munitaug.translator import Translator
 
 OnStage = Callable[[str, int, Tensor, nn.Module], None]
@@ -97,8 +97,7 @@ def self_trained(
     """
     first, second = "labelled", "self-training"
     start = fit_labelled(task, settings, seed, translator, first if progress else "", _of_stage(first, on_update))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, second))  # for dropout and the like; batches have their own seeds
+    with seeded(seed_of(seed, second), task.device):  # for dropout and the like; batches have their own seeds
         bar = second if progress else ""
         return self_train(start, task, settings, seed, progress=bar, on_update=_of_stage(second, on_update))
 
@@ -128,8 +127,7 @@ def fit_labelled(
         batches = source_batches(task, settings, seed, classic)
     else:
         batches = styled_batches(task, settings, seed, classic, translator)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, "labelled"))
+    with seeded(seed_of(seed, "labelled"), task.device):
         return fit(model, batches, settings, progress, on_update)
 
 
@@ -178,8 +176,7 @@ def refine(
     """
     stage = "refining"
     own_seed = seed_of(seed, stage)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(own_seed)
+    with seeded(own_seed, task.device):
         return self_train(
             classifier,
             task,

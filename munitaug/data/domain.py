@@ -5,6 +5,7 @@ Floor 2: imports types and images.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -58,6 +59,21 @@ class ImageDomain(Dataset[tuple[Tensor, int]], ABC):
                 "give a size, for example --size 64"
             )
         return torch.stack(items)
+
+    def fingerprint(self, *, labels: bool = True) -> str:
+        """Gives the SHA-256 of the first image, the last image and all labels: tells most changes of a data set.
+
+        Args:
+            labels: include them.
+        """
+        digest = hashlib.sha256()
+        for index in (0, len(self) - 1):
+            image = self[index][0]
+            digest.update(f"{tuple(image.shape)}".encode())
+            digest.update(image.contiguous().numpy().tobytes())
+        if labels and self.labels is not None:
+            digest.update(self.labels.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def require_labels(self) -> Tensor:
         """Gives the labels.

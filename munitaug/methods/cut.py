@@ -23,6 +23,7 @@ from munitaug.method import Method, OptimiserSettings, Phase
 from munitaug.methods.parts import drawn
 from munitaug.networks.initialise import Initialisation, initialise_weights
 from munitaug.networks.patchgan import PatchGan, PatchGanShape
+from munitaug.networks.precision import full_precision
 from munitaug.networks.projection import PatchProjection, draw_positions
 from munitaug.networks.resnet import ResnetGenerator, ResnetShape
 from munitaug.random import torch_generator
@@ -311,6 +312,7 @@ def patch_nce_loss(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
         keys: N x P x D, the same of the images that they were made from.
         temperature: that similarities are divided by, > 0.
     """
-    similarities = queries.float() @ keys.float().transpose(1, 2) / temperature
+    with full_precision(queries.device):
+        similarities = queries.float() @ keys.float().transpose(1, 2) / temperature
     own = torch.arange(similarities.shape[1], device=similarities.device).expand(len(similarities), -1)
     return F.cross_entropy(similarities.flatten(0, 1), own.flatten())

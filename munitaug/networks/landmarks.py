@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from munitaug.networks.blocks import ConvUnit, ResidualBlock
+from munitaug.networks.precision import full_precision
 
 LEAST_VARIANCE = 1e-6
 DOWNSAMPLE = 2
@@ -60,8 +61,9 @@ class LandmarkEncoder(nn.Module):
 def heatmaps_to_moments(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Gives the means N x L x 2 in [0, 1] and the standard deviations N x L x 2 of heatmaps N x L x h x w of mass 1."""
     grid = coordinate_grid(maps.shape[2], maps.shape[3], maps)
-    means = torch.einsum("nlhw,hwc->nlc", maps, grid)
-    squares = torch.einsum("nlhw,hwc->nlc", maps, grid.square())
+    with full_precision(maps.device):
+        means = torch.einsum("nlhw,hwc->nlc", maps, grid)
+        squares = torch.einsum("nlhw,hwc->nlc", maps, grid.square())
     return means, (squares - means.square()).clamp_min(LEAST_VARIANCE).sqrt()
 
 

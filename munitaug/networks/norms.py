@@ -31,7 +31,9 @@ def instance_norm(x: Tensor, activation: Activation = "none") -> Tensor:
     if is_pixels_first(x):
         return _columns_normalised(x, activation)
     if x.is_contiguous():
-        return activate_own(F.group_norm(x, x.shape[1], eps=EPSILON), activation)
+        count, channels, height, width = x.shape
+        groups = torch.native_group_norm(x, None, None, count, channels, height * width, channels, EPSILON)
+        return activate_own(groups[0], activation)  # F.group_norm would turn maps into float32 in CUDA's autocast
     return activate_own(F.instance_norm(x, eps=EPSILON), activation)
 
 

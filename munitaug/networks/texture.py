@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from munitaug.networks.precision import full_precision
+
 FILTERS, SIDE = 64, 5
 
 
@@ -41,4 +43,5 @@ def gram_matrices(features: Tensor) -> Tensor:
         features: N x F x h x w.
     """
     flat = features.float().flatten(2)
-    return flat @ flat.transpose(1, 2) / flat.shape[2]
+    with full_precision(flat.device):
+        return flat @ flat.transpose(1, 2) / flat.shape[2]

@@ -11,7 +11,7 @@ Floor 1: imports torch only.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from munitaug.networks.blocks_of_pixels import spread, spread_runs
 from munitaug.networks.doubled_borders import reflected
 from munitaug.networks.padding import pad
 from munitaug.networks.pixels_first import is_channels_last
+from munitaug.networks.precision import full_precision
 from munitaug.networks.winograd import pays, winograd_conv
 
 KERNELS = (3, 5)
@@ -84,10 +85,9 @@ def summed_kernels(weight: Tensor, which: Tensor) -> Tensor:
         which: 25 x 36, the first of which_taps.
     """
     kind = weight.device.type
-    has_autocast = torch.amp.is_autocast_available(kind)
-    with torch.autocast(kind, enabled=False) if has_autocast else nullcontext():
+    with full_precision(weight.device):
         sums: Tensor = weight.flatten(2) @ which  # out, in, row, column, 3, 3
-    if has_autocast and torch.is_autocast_enabled(kind):
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         sums = sums.to(torch.get_autocast_dtype(kind))
     by_place: Tensor = sums.unflatten(2, (4, 3, 3)).permute(2, 0, 1, 3, 4)
     return by_place
@@ -98,9 +98,16 @@ def which_taps(weight: Tensor) -> tuple[Tensor, Tensor]:
 
     36 for 2 x 2 places x 3 x 3 taps; 12 for both outermost rows x 2 places x 3 taps, 12 for columns, 4 for corners.
     """
-    if weight.device.type == "cpu" and not torch.compiler.is_compiling():
-        return WHICH_TAPS[0].to(weight.dtype), WHICH_TAPS[1].to(weight.dtype)
-    return _made_taps(weight.device, weight.dtype)
+    if not torch.compiler.is_compiling():
+        return _kept_taps(weight.device, weight.dtype)
+    with full_precision(weight.device):
+        return _made_taps(weight.device, weight.dtype)
+
+
+@lru_cache
+def _kept_taps(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):  # training may use them next
+        return WHICH_TAPS[0].to(device, dtype), WHICH_TAPS[1].to(device, dtype)
 
 
 def _made_taps(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -226,7 +226,8 @@ class _PartMaker:
         originals = self._originals(batch)
         codes = torch.cat([item_styles(self.styles, self.plan.seed, item, self.plan.variants) for item in batch])
         if self.device.type == "cuda":
-            originals, codes = originals.pin_memory(), codes.pin_memory()
+            with torch.cuda.device(self.device):  # a thread begins with the first GPU, which may be another's
+                originals, codes = originals.pin_memory(), codes.pin_memory()
         return _Read(part, batch, originals, codes)
 
     def translate(self, read: _Read) -> _Made:

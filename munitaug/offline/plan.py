@@ -171,7 +171,7 @@ def make_plan(
         "compiled": translator.compiled,
         "weights_sha256": weights_sha256(translator),
         "styles_sha256": styles_sha256(styles, translator.style_dim),
-        "source_sha256": source_sha256(domain),
+        "source_sha256": domain.fingerprint(),
     }
     header = header_attributes(
         config=config,
@@ -223,18 +223,6 @@ def styles_sha256(styles: StyleSource, style_dim: int) -> str:
             f"{codes.shape[-1]}; make the source with style_dim={style_dim}"
         )
     return hashlib.sha256(_bytes(codes)).hexdigest()
-
-
-def source_sha256(domain: ImageDomain) -> str:
-    """Gives the SHA-256 of the first image, the last image and all labels: tells most changes of a data set."""
-    digest = hashlib.sha256()
-    for index in (0, len(domain) - 1):
-        image = domain[index][0]
-        digest.update(f"{tuple(image.shape)}".encode())
-        digest.update(_bytes(image))
-    if domain.labels is not None:
-        digest.update(_bytes(domain.labels))
-    return digest.hexdigest()
 
 
 def _bytes(tensor: Tensor) -> bytes:

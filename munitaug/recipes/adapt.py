@@ -29,7 +29,7 @@ from munitaug.data.domain import ImageDomain
 from munitaug.methods import METHODS
 from munitaug.recipes.classifier import CLASSIFIER_FILE, load_classifier, save_classifier
 from munitaug.recipes.evaluate import check_classes
-from munitaug.recipes.options import DataOptions, Json, run_folder
+from munitaug.recipes.options import DataOptions, Json, domain_facts, run_folder
 from munitaug.recipes.train import MAY_CHANGE, SemanticOptions, train
 from munitaug.training import TrainConfig, resolve_device
 from munitaug.types import Interrupted
@@ -124,6 +124,7 @@ def adapt(
             preset=preset,
             training=training,
             semantic=semantic,
+            data=data,
             resume=(translator / "config.json").exists(),
             progress=progress,
         )
@@ -160,8 +161,8 @@ def _facts(
 ) -> dict[str, Json]:
     return {
         "munitaug": __version__,
-        "source": {"name": source.name, "images": len(source)},
-        "target": {"name": target.name, "images": len(target)},
+        "source": domain_facts(source),
+        "target": domain_facts(target, labels=False),
         "method": method,
         "preset": preset,
         "training": {name: value for name, value in asdict(training).items() if name not in MAY_CHANGE},

@@ -19,6 +19,7 @@ from munitaug.images import uint8_to_model
 from munitaug.random import seed_of
 from munitaug.recipes.options import Json
 from munitaug.tensor_files import load_tensors, save_tensors
+from munitaug.training import resolve_device
 from munitaug.types import CheckpointError
 
 CLASSIFIER_FILE = "classifier.safetensors"
@@ -26,14 +27,20 @@ FACTS_KEY = "munitaug-classifier"
 
 
 def train_classifier(
-    domain: ImageDomain, *, settings: FitSettings = FitSettings(), seed: int = 0, progress: bool = False
+    domain: ImageDomain,
+    *,
+    settings: FitSettings = FitSettings(),
+    seed: int = 0,
+    device: str = "cpu",
+    progress: bool = False,
 ) -> nn.Module:
-    """Gives a classifier of a labelled domain, in evaluation mode.
+    """Gives a classifier of a labelled domain, on the CPU and in evaluation mode.
 
     Args:
         domain: labelled images of one size.
         settings: network, steps, learning rate.
         seed: decides initial weights and batches.
+        device: to train on: "auto", "cpu", "cuda", ...
         progress: show a progress bar.
 
     Returns:
@@ -43,11 +50,11 @@ def train_classifier(
         LabelMissingError: the domain has no labels.
         ValueError: unknown classifier.
     """
-    task = make_task(domain, domain)
+    task = make_task(domain, domain).to(resolve_device(device))
     own_seed = seed_of(seed, "classifier of a domain")
-    classifier = build_classifier(settings.classifier, task.channels, task.classes, own_seed)
+    classifier = build_classifier(settings.classifier, task.channels, task.classes, own_seed).to(task.device)
     batches = source_batches(task, settings, own_seed, ClassicAugmentation())
-    return fit(classifier, batches, settings, f"classifier of {domain.name}" if progress else "")
+    return fit(classifier, batches, settings, f"classifier of {domain.name}" if progress else "").cpu()
 
 
 def save_classifier(

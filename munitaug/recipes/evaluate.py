@@ -30,7 +30,7 @@ from munitaug.checkpoint import checkpoint_sha256, frozen_restyler, load_method,
 from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import parse_spec
 from munitaug.files import only_writer_of, replacing, write_text
-from munitaug.recipes.options import DataOptions, refuse_other_settings
+from munitaug.recipes.options import DataOptions, domain_facts, refuse_other_settings
 from munitaug.types import UNLABELLED, DomainError
 
 
@@ -81,6 +81,8 @@ def evaluate(
     """
     path = Path(out)
     _finished_rows(path, resume)
+    if checkpoint is not None:
+        data = data.like(checkpoint)
     domain_a = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
     domain_b = data.open(target, invert=data.invert_target) if isinstance(target, str) else target
     domain_test = _open_test(target, test, data)
@@ -98,10 +100,14 @@ def evaluate(
     chosen = conditions or [c for c in CONDITIONS if not bench.missing_for(c)]
     check_conditions(bench, chosen, seeds)
     path.parent.mkdir(parents=True, exist_ok=True)
-    facts = {domain.name: len(domain) for domain in (domain_a, domain_b, domain_test)}
+    facts = {
+        "source": domain_facts(domain_a),
+        "target": domain_facts(domain_b, labels=labelled),
+        "test": domain_facts(domain_test),
+    }
     with only_writer_of(path):
         finished = _finished_rows(path, resume)  # again: another process may have been at work till now
-        _keep_settings(path, {"domains": facts, "fit": asdict(fit)}, checkpoint, finished)
+        _keep_settings(path, {**facts, "fit": asdict(fit)}, checkpoint, finished)
         rows = evaluate_conditions(
             bench,
             Scorer(domain_test),

@@ -65,7 +65,7 @@ def generate(
         device: "auto", "cpu", "cuda", ...
         batch_size: source images translated at once.
         compression: "lzf", "gzip" or "none".
-        data: how a spec is opened; a size or channel count left open is the checkpoint's.
+        data: how a spec is opened; see :class:`DataOptions` for channels and size left open.
         overwrite: replace an existing file.
         progress: show a progress bar.
         shards: write that many files ``aug-00007-of-00064.h5``, and ``out`` as their index; 0 writes one file.
@@ -85,6 +85,7 @@ def generate(
     stripe = stripe_of_environment() if shards else Stripe()
     own_device = _device_of_rank(resolve_device(device))
     translator = shared_translator(checkpoint, direction, own_device, precision, compile)
+    data = data.like(checkpoint)
     domain = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
     styles = style_source(style, translator.style_dim, translator.style_bank.cpu(), truncation)
     index = read_index(find_checkpoint(checkpoint))

@@ -216,6 +216,7 @@ def label_preservation(
     index = read_index(find_checkpoint(checkpoint))
     translator = shared_translator(checkpoint, direction, resolve_device(device))
     styles = style_source(style, translator.style_dim, translator.style_bank.cpu(), truncation)
+    data = data.like(checkpoint)
     domain = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
     labels = domain.require_labels()
     wanted = _recorded_target(checkpoint, direction) if judge is None else judge
@@ -223,7 +224,7 @@ def label_preservation(
         asked = _given_judge(wanted, domain, judge_test, data)
     else:
         lessons = _open_lessons(wanted, domain, data)
-        asked = _taught_judge(lessons, judge_test or _own_test_split(wanted), data, fit, seed, progress)
+        asked = _taught_judge(lessons, judge_test or _own_test_split(wanted), data, fit, seed, device, progress)
         asked.classifier.to(translator.style_bank.device)
     classes = _count_classes(asked, domain, labels)
     count = variants if translator.style_dim else 1
@@ -337,11 +338,12 @@ def _taught_judge(
     data: DataOptions,
     fit: FitSettings,
     seed: int,
+    device: str,
     progress: bool,
 ) -> _Judge:
     """Gives a classifier of labelled images, with others to test it on."""
     taught, exam = _hold_out(lessons, seed) if judge_test is None else (lessons, _open_exam(judge_test, lessons, data))
-    classifier = train_classifier(taught, settings=fit, seed=seed, progress=progress)
+    classifier = train_classifier(taught, settings=fit, seed=seed, device=device, progress=progress)
     return _Judge(classifier, f"{fit.classifier} classifier", taught.channels, (lessons.name, len(taught)), exam)
 
 

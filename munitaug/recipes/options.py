@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from munitaug.checkpoint import find_checkpoint, read_index
 from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import open_domain
 from munitaug.files import only_writer, write_text
@@ -26,8 +27,9 @@ class DataOptions:
     """How image folders and named domains are opened.
 
     Args:
-        channels: 1 (grey) or 3 (RGB) for both domains; None keeps what the images have.
-        size: side of the square images in px; None keeps what the images have.
+        channels: 1 (grey) or 3 (RGB) for both domains; None keeps what the images have, or suits the checkpoint.
+        size: side of the square images in px: the centre square, resized. None keeps what the images have, or takes
+            the size that the checkpoint was trained with, if one was asked for then.
         invert_source: exchange dark and light in the source.
         invert_target: exchange dark and light in the target.
         data_root: folder of the digit data sets; None takes $MUNITAUG_DATA, then ./data.
@@ -55,6 +57,34 @@ class DataOptions:
             data_root=self.data_root,
             skip_unreadable=self.skip_unreadable,
         )
+
+    def like(self, checkpoint: str | Path) -> DataOptions:
+        """Gives these options, with the channels and the size of a checkpoint's training where they are left open.
+
+        Raises:
+            CheckpointError: there is no checkpoint.
+        """
+        index = read_index(find_checkpoint(checkpoint))
+        return replace(
+            self,
+            channels=self.channels if self.channels is not None else index["config"].get("channels"),
+            size=self.size if self.size is not None else index["provenance"].get("size"),
+        )
+
+
+def domain_facts(domain: ImageDomain, *, labels: bool = True) -> dict[str, Json]:
+    """Gives what tells a domain apart: name, images, (C, H, W) of the first one, and the fingerprint.
+
+    Args:
+        domain: with one image at least.
+        labels: they matter, too.
+    """
+    return {
+        "name": domain.name,
+        "images": len(domain),
+        "shape": list(domain[0][0].shape),
+        "fingerprint": domain.fingerprint(labels=labels),
+    }
 
 
 @contextmanager

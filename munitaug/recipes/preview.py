@@ -94,11 +94,11 @@ def preview(
         raise FileExistsError(f"{path} exists already; choose another --out, or replace it with --overwrite")
     wishes = _Wishes(variants, columns, style, strength, exemplar_rows, interpolate, nearest, seed, progress)
     wishes.check(has_target=target is not None)
-    translator = (
-        checkpoint
-        if isinstance(checkpoint, Translator)
-        else shared_translator(checkpoint, direction, resolve_device(device))
-    )
+    if isinstance(checkpoint, Translator):
+        translator = checkpoint
+    else:
+        translator = shared_translator(checkpoint, direction, resolve_device(device))
+        data = data.like(checkpoint)
     if translator.style_dim == 0:
         wishes.check_without_styles(has_exemplars=exemplars is not None)
     sampler = style_source(style, translator.style_dim, translator.style_bank.cpu(), truncation)

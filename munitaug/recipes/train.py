@@ -28,7 +28,7 @@ from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticCo
 from munitaug.networks.vgg import load_vgg_features
 from munitaug.random import random_permutation
 from munitaug.recipes.classifier import check_classifier, load_classifier, train_classifier
-from munitaug.recipes.options import CONFIG_NAME, DataOptions, differences, run_folder
+from munitaug.recipes.options import CONFIG_NAME, DataOptions, differences, domain_facts, run_folder
 from munitaug.stopping import stop_on_signals
 from munitaug.tensor_files import load_tensors, save_tensors
 from munitaug.training import TrainConfig, Trainer, resolve_device
@@ -131,7 +131,7 @@ def train(
     features = load_vgg_features(vgg_weights) if vgg_weights is not None else None
     core = method_class(settings, seed=training.seed, features=features)
     core.phases()  # says at once if the configuration lacks something
-    facts = _facts(core, training, semantic, domains)
+    facts = _facts(core, training, semantic, domains) | {"size": data.size}
     run = _Run(core, domains, loader, training, semantic, Path(out), facts, progress)
     with ranks.together(resolve_device(training.device)):
         _refuse_unlike_ranks(facts | {"accumulate": training.accumulate})
@@ -177,7 +177,7 @@ class _Run:
             return self.core
         if ranks.rank() > 0:
             ranks.wait()
-        classifier = _semantic_classifier(source, semantic, self.training.seed, self.folder, self.progress)
+        classifier = _semantic_classifier(source, semantic, self.training, self.folder, self.progress)
         if ranks.rank() == 0:
             ranks.wait()
         return SemanticConsistency(self.core, classifier, semantic.weight)
@@ -254,7 +254,7 @@ def _facts(
 
     Neither the number of ranks nor what MAY_CHANGE names is in it: they may be others when a run goes on.
     """
-    source, target, *others = ({"name": domain.name, "images": len(domain)} for domain in domains.values())
+    source, target, *others = (domain_facts(domain, labels=index == 0) for index, domain in enumerate(domains.values()))
     several = {"others": others} if others else {}
     return several | {
         "munitaug": __version__,
@@ -321,19 +321,20 @@ def _new_classifier(source: ImageDomain, semantic: SemanticOptions, seed: int) -
 
 
 def _semantic_classifier(
-    source: ImageDomain, semantic: SemanticOptions, seed: int, folder: Path, progress: bool
+    source: ImageDomain, semantic: SemanticOptions, training: TrainConfig, folder: Path, progress: bool
 ) -> nn.Module:
     """Gives the frozen source classifier; trained once, then kept in the run folder for a resumed run."""
     if semantic.classifier is not None:
         return load_classifier(semantic.classifier)
     path = folder / "classifier.safetensors"
     if path.exists():
-        classifier = _new_classifier(source, semantic, seed)
+        classifier = _new_classifier(source, semantic, training.seed)
         try:
             classifier.load_state_dict(load_tensors(path, ())[0])
         except (CheckpointError, RuntimeError) as error:
             raise CheckpointError(f"{path}: {error}; remove the file, and it is trained anew") from error
         return classifier.eval()
-    classifier = train_classifier(source, settings=semantic.fit, seed=seed, progress=progress)
+    seed, device = training.seed, training.device
+    classifier = train_classifier(source, settings=semantic.fit, seed=seed, device=device, progress=progress)
     save_tensors(path, classifier.state_dict(), {})
     return classifier

@@ -5,6 +5,7 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,8 +24,9 @@ class TrainConfig:
         accumulate: gradient accumulation: a rank takes its images in so many equal turns, one at a time in memory.
         seed: decides initial weights, order of images and every random draw.
         device: "cpu", "cuda", "cuda:1", ... or "auto" for a GPU where there is one.
-        precision: "float32", "bfloat16" (autocast; statistics and losses stay float32), or "auto":
-            bfloat16 on GPUs that have it, float32 on CPUs, where it was measured slower at these sizes.
+        precision: "float32" (which torch's own settings let a GPU's convolutions do in TF32), "bfloat16" (autocast;
+            statistics and losses stay float32), or "auto": bfloat16 on GPUs that have it, float32 on CPUs, where it
+            was measured slower at these sizes.
         channels_last: keep 4-D weights and images in N x H x W x C memory order.
         compile: compile the phases' losses with torch.compile.
         cuda_graph: record a whole step on the GPU and replay it, which pays for small images; for methods whose steps
@@ -123,6 +125,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
     """Gives the autocast dtype: torch.bfloat16, or torch.float32 for none."""
     if precision == "bfloat16":
         return torch.bfloat16
-    if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
+    if precision == "auto" and device.type == "cuda":
+        with nullcontext() if device.index is None else torch.cuda.device(device):  # the current one is asked about
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     return torch.float32

@@ -9,6 +9,7 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,6 +132,20 @@ def record_on_gpu(step: Callable[[], None], stream: torch.cuda.Stream | None) ->
     """Records a step on a stream as a CUDA graph; gives its replay."""
     assert stream is not None
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(stream.device), torch.cuda.graph(graph, stream=stream):
+    recording = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")  # another thread pins memory
+    with _no_collection(), torch.cuda.device(stream.device), recording:
         step()
     return graph.replay
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collects garbage beforehand, and none within: an old graph that goes while one is recorded ends the recording."""
+    gc.collect()
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

@@ -1,7 +1,8 @@
 """The loop: it knows phases and no method by name.
 
 Each step is a function of (seed, step), so a run that is killed and resumed gives the same weights as one
-that was not, bit for bit on one device with one thread count.
+that was not: bit for bit on a CPU with one thread count. A GPU adds some gradients (of padding, of convolutions) in
+any order.
 
 Several ranks (see munitaug.ranks) hold the same weights and each takes its part of every batch. Gradients are averaged
 by one explicit exchange after the backward pass, not by DistributedDataParallel, which wraps the forward pass of one
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -115,6 +116,7 @@ class Trainer:
                     self.save(0)
                 self._loop(first, log, on_step, should_stop, progress)
         finally:
+            self.recorded = None  # it holds this trainer, and a GPU's memory
             if log is not None:
                 log.close()
         if self.averaged is not None:
@@ -151,7 +153,7 @@ class Trainer:
         """Writes the log line and draws the samples that are due."""
         config, last = self.config, done == self.config.max_steps
         if done % config.log_every_steps == 0 or last:
-            log.write(done, {**terms, "seconds": round(time.monotonic() - began, 3)})
+            log.write(done, {**terms, "seconds": round(time.monotonic() - began, 6)})
             bar.set_postfix({"loss": f"{sum(terms.values()):.3f}"})
         if config.sample_every_steps and (done % config.sample_every_steps == 0 or last):
             self.draw_samples(done)
@@ -163,7 +165,7 @@ class Trainer:
         if not self.reads_ahead:
             yield pairs
             return
-        with closing(ahead(map(pinned, pairs), 1)) as read_ahead:
+        with closing(ahead((pinned(pair, self.device) for pair in pairs), 1)) as read_ahead:
             yield read_ahead
 
     def _rows(self) -> Tensor | None:
@@ -380,10 +382,12 @@ def _parameters(phase: Phase) -> list[nn.Parameter]:
     return [parameter for module in phase.modules for parameter in module.parameters()]
 
 
-def pinned(pair: Pair) -> Pair:
+def pinned(pair: Pair, device: torch.device) -> Pair:
     """Gives the pair in memory that a GPU fetches by itself, while this process goes on."""
-    label = None if pair.label_a is None else pair.label_a.pin_memory()
-    return replace(pair, a=pair.a.pin_memory(), b=pair.b.pin_memory(), label_a=label)
+    own = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    with own:  # a thread begins with the first GPU, which may be another's
+        label = None if pair.label_a is None else pair.label_a.pin_memory()
+        return replace(pair, a=pair.a.pin_memory(), b=pair.b.pin_memory(), label_a=label)
 
 
 def _check_recordable(method: Method, phases: tuple[Phase, ...]) -> None:

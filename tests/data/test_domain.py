@@ -92,3 +92,17 @@ def test_loading_in_memory_keeps_images_and_happens_once() -> None:
 def test_domain_survives_pickle(numbered_domain: MakeDomain) -> None:
     again = pickle.loads(pickle.dumps(numbered_domain(4)))
     assert again.images([3])[0, 0, 0, 0] == 3
+
+
+def test_a_fingerprint_tells_images_and_labels_apart(numbered_domain: MakeDomain) -> None:
+    domain = numbered_domain(5)
+    images, labels = domain.images(range(5)), domain.require_labels()
+    assert ArrayDomain("other name", images, labels).fingerprint() == domain.fingerprint()
+    swapped = ArrayDomain("swapped", images, labels.flip(0))
+    assert swapped.fingerprint() != domain.fingerprint()
+    assert swapped.fingerprint(labels=False) == domain.fingerprint(labels=False)
+    others = {
+        ArrayDomain("o", other).fingerprint() for other in (images, images.flip(0), 255 - images, images[..., 1:])
+    }
+    assert len(others) == 4
+    assert Stripes(None).fingerprint() != Stripes(16).fingerprint()

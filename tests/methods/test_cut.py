@@ -48,6 +48,13 @@ def test_the_contrastive_loss_is_that_of_a_slow_loop_over_patches() -> None:
     assert patch_nce_loss(queries, keys, 0.07).item() == pytest.approx(nce_by_loops(queries, keys, 0.07), rel=1e-5)
 
 
+def test_similarities_stay_in_full_precision_within_autocast() -> None:
+    queries, keys = unit_vectors(3, 5, 4, seed=1).float(), unit_vectors(3, 5, 4, seed=2).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = patch_nce_loss(queries, keys, 0.07).item()
+    assert found == pytest.approx(nce_by_loops(queries, keys, 0.07), rel=1e-4)
+
+
 def test_patches_that_cannot_be_told_apart_cost_the_log_of_their_number() -> None:
     same = unit_vectors(1, 1, 4, seed=1).expand(2, 9, 4)
     assert patch_nce_loss(same, same, 0.07).item() == pytest.approx(math.log(9))

@@ -129,7 +129,8 @@ def test_three_domains_are_trained_saved_and_used_by_their_names(tmp_path: Path)
     facts = munitaug.checkpoint_facts(run)
     assert set(facts.directions) == {f"{s}:{t}" for s in ("d0", "d1", "d2") for t in ("d0", "d1", "d2") if s != t}
     assert facts.style_bank_sizes == {"d0": 7, "d1": 7, "d2": 7}
-    assert facts.provenance["others"] == [{"name": "d2:train", "images": 7}]
+    (other,) = facts.provenance["others"]
+    assert (other["name"], other["images"]) == ("d2:train", 7)
     image = tiny_pair().a[0] * 0.5 + 0.5
     named = munitaug.MUNITTransform(run, direction="d0:d2", style="bank", seed=1)(image)
     assert named.shape == image.shape

@@ -86,3 +86,13 @@ def test_fully_connected_layers_by_hand() -> None:
 def test_a_latent_discriminator_gives_one_score_as_a_map() -> None:
     (scores,) = LatentDiscriminator(3, 4)(torch.randn(5, 3))
     assert scores.shape == (5, 1, 1, 1)
+
+
+def test_moments_stay_in_full_precision_within_autocast() -> None:
+    maps = torch.zeros(1, 2, 16, 16)
+    maps[0, :, 13:15, 7:9] = 0.25
+    with torch.autocast("cpu", torch.bfloat16):
+        found = heatmaps_to_moments(maps)
+    for mine, plain in zip(found, heatmaps_to_moments(maps), strict=True):
+        assert mine.dtype == torch.float32
+        torch.testing.assert_close(mine, plain)

@@ -18,6 +18,13 @@ def test_gram_matrices_by_a_slow_loop() -> None:
                 assert grams[n, i, j].item() == pytest.approx(sum(products) / 8, rel=1e-4, abs=1e-5)
 
 
+def test_products_stay_in_full_precision_within_autocast() -> None:
+    features = torch.randn(2, 3, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gram_matrices(features)
+    torch.testing.assert_close(found, gram_matrices(features))
+
+
 def test_moving_a_texture_does_not_change_it() -> None:
     features = torch.randn(1, 3, 4, 4)
     torch.testing.assert_close(gram_matrices(features.roll(1, dims=3)), gram_matrices(features))

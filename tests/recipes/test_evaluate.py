@@ -62,7 +62,7 @@ def test_rows_of_different_settings_are_not_mixed(tmp_path: Path) -> None:
     before = (tmp_path / "rows.json").read_bytes()
     with pytest.raises(CheckpointError, match=r"fit\.steps was \d+, now 77"):
         run(tmp_path / "rows.json", conditions=["classic"], resume=True, fit=replace(TINY_FIT, steps=77))
-    with pytest.raises(CheckpointError, match=r"domains\.source was 15, now 12"):
+    with pytest.raises(CheckpointError, match=r"source.images was 15, now 12"):
         run(tmp_path / "rows.json", conditions=["classic"], resume=True, source=toy_domain("source", 12))
     assert (tmp_path / "rows.json").read_bytes() == before
 

@@ -68,8 +68,8 @@ def learn_nothing(monkeypatch: pytest.MonkeyPatch) -> list[ImageDomain]:
     """Puts a judge that knows the toy classes in the place of training; gives the domains it would have learnt from."""
     lessons: list[ImageDomain] = []
 
-    def train(domain: ImageDomain, *, settings: FitSettings, seed: int, progress: bool) -> nn.Module:
-        del settings, seed, progress
+    def train(domain: ImageDomain, *, settings: FitSettings, seed: int, device: str, progress: bool) -> nn.Module:
+        del settings, seed, device, progress
         lessons.append(domain)
         return SeesCorner()
 

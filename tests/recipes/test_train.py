@@ -23,7 +23,7 @@ from munitaug.data.domain import ArrayDomain
 from munitaug.recipes import SemanticOptions, train
 from munitaug.recipes.classifier import save_classifier
 from munitaug.types import CheckpointError, DomainError, LabelMissingError
-from tests.runs import TINY_FIT, TINY_GREY, TINY_TRAINING, toy_domain
+from tests.runs import SIDE, TINY_FIT, TINY_GREY, TINY_TRAINING, toy_domain
 
 SEMANTIC = SemanticOptions(1.0, TINY_FIT)
 
@@ -72,7 +72,8 @@ def test_a_run_folder_holds_what_is_promised(tiny_run: Path) -> None:
     assert facts["config"]["width"] == TINY_GREY.width
     assert facts["training"]["max_steps"] == 4
     assert facts["semantic"]["weight"] == 1.0
-    assert facts["source"] == {"name": "source", "images": 12}
+    shape, fingerprint = [1, SIDE, SIDE], toy_domain("source").fingerprint()
+    assert facts["source"] == {"name": "source", "images": 12, "shape": shape, "fingerprint": fingerprint}
     lines = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert lines[0]["generator/semantic"] > 0.0

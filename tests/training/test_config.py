@@ -73,5 +73,5 @@ def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch, pr
 def test_precisions_are_resolved_for_the_device(
     monkeypatch: pytest.MonkeyPatch, precision: Precision, device: str, supported: bool, expected: torch.dtype
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
     assert resolve_precision(precision, torch.device(device)) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from munitaug.method import Method, OptimiserSettings
 from munitaug.methods import METHODS, Dritpp, DritppConfig, Munit, SemanticConsistency
 from munitaug.training import TrainConfig, Trainer
 from munitaug.training.recorded import WARM_UP_STEPS, HeldDraws, RecordedStep
-from munitaug.training.trainer import lr_factor
+from munitaug.training.trainer import lr_factor, pinned
 from munitaug.types import UNLABELLED, LabelMissingError, Pair
 from tests.elsewhere import ELSEWHERE, PRETENDED, traffic
 from tests.methods.cases import CASES, Case
@@ -305,3 +306,23 @@ def test_a_gpu_replays_what_it_would_do(name: str, wrap: bool, precision: Any, t
         trainer.run(on_step=lambda _, found, seen=seen: seen.append(found), progress=False)  # type: ignore[misc]
     for mine, theirs in zip(terms[True], terms[False], strict=True):
         assert mine == pytest.approx(theirs, rel=2e-2, abs=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_records_wide_kernels_while_pairs_are_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(pair: Pair, device: torch.device) -> Pair:
+        time.sleep(0.05)  # so that it comes while the step is recorded
+        return pinned(pair, device)
+
+    monkeypatch.setattr("munitaug.training.trainer.pinned", slowly)
+    config = replace(LONGER, device="cuda", precision="bfloat16", cuda_graph=True)
+    terms: list[dict[str, float]] = []
+    trainer = tiny_trainer(tmp_path, config, Munit(replace(TINY, upsample_kernel=5)))
+    trainer.run(on_step=lambda _, found: terms.append(found), progress=False)
+    assert len(terms) == LONGER.max_steps
+
+
+def test_a_trainer_lets_go_of_its_recorded_step(tmp_path: Path) -> None:
+    trainer = recording(tiny_trainer(tmp_path, recorded()), [])
+    trainer.run(progress=False)
+    assert trainer.recorded is None
