@@ -2,6 +2,7 @@
 
 "adapt" self-trains shortly from several starts, keeps the surest and refines it with restyled views and translations.
 "self-training-restarts" does the same without either: the difference between these two is translation's share.
+"adapt-restyled" does it with restyled views alone, as the library's recipe was before 2026-11-22.
 """
 
 from __future__ import annotations
@@ -54,6 +55,11 @@ def self_training(cell: Cell) -> nn.Module:
 def restarts(cell: Cell) -> nn.Module:
     """Trains what "adapt" trains, without translation."""
     return _adapted(cell, None, None, "")
+
+
+def restyled_alone(cell: Cell) -> nn.Module:
+    """Trains what "adapt" trains, with restyled views of target images but without translations of the source."""
+    return _adapted(cell, cell.restyler_of("munit", SEMANTIC_WEIGHT), None, "")
 
 
 def adapted(method: str) -> ConditionFunction:
