@@ -33,6 +33,7 @@ from munitaug.adaptation import (
 from munitaug.methods import Munit
 from munitaug.networks.norms import instance_norm
 from munitaug.networks.upsampling import doubled_conv
+from munitaug.types import Content
 from tests.elsewhere import ELSEWHERE, PRETENDED, traffic
 from tests.methods.cases import CASES, Case
 from tests.runs import SIDE, TINY_FIT, TINY_GREY, TINY_TRAINING, toy_domain
@@ -129,10 +130,19 @@ def test_a_classifier_is_trained_there_and_comes_back() -> None:
 def test_few_images_are_decoded_at_once_there(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     translator = munitaug.shared_translator(checkpoint, "a2b", DEVICE)
     images, codes = torch.zeros(3, 1, SIDE, SIDE).to(DEVICE), torch.ones(3, 4, translator.style_dim).to(DEVICE)
+    counts: list[int] = []
+    decode = translator.decode
+
+    def noted(content: Content, style: Tensor) -> Tensor:
+        counts.append(len(style))
+        return decode(content, style)
+
+    monkeypatch.setattr(translator, "decode", noted)
     with torch.no_grad():
         whole = translator.translate(images, codes)
         monkeypatch.setattr("munitaug.translator.GPU_PIXELS_AT_ONCE", 3 * SIDE * SIDE)
         pieces = translator.translate(images, codes)
+    assert counts == [12, *[3, 1] * 3]
     assert_close(pieces.cpu(), whole.cpu(), rtol=1e-4, atol=1e-5)
 
 

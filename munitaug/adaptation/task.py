@@ -106,12 +106,13 @@ def make_task(source: ImageDomain, target: ImageDomain) -> Task:
     """
     check_compatible(source, target)
     labels = source.require_labels()
-    return Task(
-        uint8_to_model(load_in_memory(source).images(range(len(source)))),
-        labels,
-        uint8_to_model(load_in_memory(target).images(range(len(target)))),
-        int(labels.max()) + 1,
-    )
+    source_images = _images_of(source)
+    target_images = source_images if target is source else _images_of(target)
+    return Task(source_images, labels, target_images, int(labels.max()) + 1)
+
+
+def _images_of(domain: ImageDomain) -> Tensor:
+    return uint8_to_model(load_in_memory(domain).images(range(len(domain))))
 
 
 def make_oracle_task(target: ImageDomain) -> Task:

@@ -17,7 +17,9 @@ from munitaug.types import UNLABELLED, DomainError, LabelMissingError
 
 
 class ImageDomain(Dataset[tuple[Tensor, int]], ABC):
-    """A data set of images of one kind; item i is (uint8 C x H x W in [0, 255], class or -1).
+    """A data set of images of one kind; item i is (uint8 C x H x W in [0, 255], class or -1), and always the same.
+
+    What changes items at random belongs behind a domain: a run knows its domains again by them.
 
     Args:
         name: as the user wrote it, for messages and provenance.

@@ -11,8 +11,6 @@ Floor 1: imports torch only.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -104,10 +102,15 @@ def which_taps(weight: Tensor) -> tuple[Tensor, Tensor]:
         return _made_taps(weight.device, weight.dtype)
 
 
-@lru_cache
 def _kept_taps(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Gives the tables on a device, made once: a GPU would wait for each copy."""
+    if (device, dtype) in _KEPT_TAPS:
+        return _KEPT_TAPS[device, dtype]
     with torch.inference_mode(False):  # training may use them next
-        return WHICH_TAPS[0].to(device, dtype), WHICH_TAPS[1].to(device, dtype)
+        inside, beside = (table.to(device, dtype) for table in WHICH_TAPS)
+    if type(inside) is Tensor:  # no stand-in of what traces this
+        _KEPT_TAPS[device, dtype] = inside, beside
+    return inside, beside
 
 
 def _made_taps(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -126,3 +129,4 @@ def _made_taps(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor
 
 
 WHICH_TAPS = _made_taps(torch.device("cpu"), torch.float32)
+_KEPT_TAPS: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}

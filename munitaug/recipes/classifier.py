@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from munitaug._version import __version__
 from munitaug.adaptation import ClassicAugmentation, FitSettings, build_classifier, fit, make_task, source_batches
 from munitaug.data.domain import ImageDomain
 from munitaug.images import uint8_to_model
-from munitaug.random import seed_of
+from munitaug.random import on_device, seed_of
 from munitaug.recipes.options import Json
 from munitaug.tensor_files import load_tensors, save_tensors
 from munitaug.training import resolve_device
@@ -50,10 +50,15 @@ def train_classifier(
         LabelMissingError: the domain has no labels.
         ValueError: unknown classifier.
     """
-    task = make_task(domain, domain).to(resolve_device(device))
+    task, where = make_task(domain, domain), resolve_device(device)
     own_seed = seed_of(seed, "classifier of a domain")
-    classifier = build_classifier(settings.classifier, task.channels, task.classes, own_seed).to(task.device)
-    batches = source_batches(task, settings, own_seed, ClassicAugmentation())
+    classifier = build_classifier(settings.classifier, task.channels, task.classes, own_seed).to(where)
+    drawn = source_batches(task, settings, own_seed, ClassicAugmentation())
+
+    def batches(step: int) -> tuple[Tensor, Tensor]:
+        images, labels = drawn(step)  # where the domain lies: a GPU may be too small for all of it
+        return on_device(images, where), on_device(labels, where)
+
     return fit(classifier, batches, settings, f"classifier of {domain.name}" if progress else "").cpu()
 
 

@@ -73,7 +73,7 @@ class Judge:
         return name if 0 < len(name) <= SHORT_NAME else str(label)
 
 
-def make_judge(judge: nn.Module | ImageDomain, images: Tensor, seed: int, progress: bool) -> Judge:
+def make_judge(judge: nn.Module | ImageDomain, images: Tensor, seed: int, progress: bool, device: str = "cpu") -> Judge:
     """Gives a judge of a classifier, or trains a small one on a labelled domain.
 
     Args:
@@ -81,6 +81,7 @@ def make_judge(judge: nn.Module | ImageDomain, images: Tensor, seed: int, progre
         images: uint8 N x C x H x W, of the size and channels of what is to be judged.
         seed: of the training.
         progress: show a progress bar while training.
+        device: to train on.
 
     Raises:
         LabelMissingError: the domain has no labels.
@@ -94,7 +95,7 @@ def make_judge(judge: nn.Module | ImageDomain, images: Tensor, seed: int, progre
             f"the judge would learn from images of {width} x {height} px ({judge.name}), but translations are "
             f"{images.shape[-1]} x {images.shape[-2]}; give both one size, for example --size {images.shape[-1]}"
         )
-    classifier = train_classifier(judge, seed=seed, progress=progress)
+    classifier = train_classifier(judge, seed=seed, device=device, progress=progress)
     return Judge(classifier, judge.channels, f"a small classifier of {judge.name}", judge.class_names)
 
 

@@ -20,6 +20,8 @@ from munitaug.types import CheckpointError
 
 Json = Any  # the value of a JSON document
 CONFIG_NAME = "config.json"
+MOST_SIDE = 4096
+"""Side in px that a checkpoint may ask images to be brought to."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,12 @@ class DataOptions:
             CheckpointError: there is no checkpoint.
         """
         index = read_index(find_checkpoint(checkpoint))
+        size = index.get("provenance", {}).get("size")  # others may have written something else there
+        trained_size = size if type(size) is int and 0 < size <= MOST_SIDE else None
         return replace(
             self,
             channels=self.channels if self.channels is not None else index["config"].get("channels"),
-            size=self.size if self.size is not None else index["provenance"].get("size"),
+            size=self.size if self.size is not None else trained_size,
         )
 
 

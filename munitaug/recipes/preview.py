@@ -283,9 +283,8 @@ def _make_painter(
     if judge is None:
         return _Painter(translator, images, None, wishes.strength, None)
     labels = domain.require_labels()[places]
-    return _Painter(
-        translator, images, labels, wishes.strength, make_judge(judge, images, wishes.seed, wishes.progress)
-    )
+    juror = make_judge(judge, images, wishes.seed, wishes.progress, str(translator.style_bank.device))
+    return _Painter(translator, images, labels, wishes.strength, juror)
 
 
 def _exemplar_codes(translator: Translator, domain: ImageDomain, count: int, seed: int) -> _Ends:

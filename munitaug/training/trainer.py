@@ -165,7 +165,8 @@ class Trainer:
         if not self.reads_ahead:
             yield pairs
             return
-        with closing(ahead((pinned(pair, self.device) for pair in pairs), 1)) as read_ahead:
+        device = next(self.method.parameters()).device  # with its number
+        with closing(ahead((pinned(pair, device) for pair in pairs), 1)) as read_ahead:
             yield read_ahead
 
     def _rows(self) -> Tensor | None:

@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 
+from munitaug.networks import upsampling
 from munitaug.networks.blocks import ConvUnit, reflect_pad
 from munitaug.networks.upsampling import doubled_conv, summed_kernels, which_taps
 from tests.networks.alike import assert_alike
@@ -63,3 +65,21 @@ def test_a_doubling_unit_is_a_unit_after_doubling(kernel: int) -> None:
     plain.load_state_dict(doubling.state_dict())
     x = torch.randn(2, 3, 5, 6)
     torch.testing.assert_close(doubling(x), plain(F.interpolate(x, scale_factor=2, mode="nearest")))
+
+
+def test_what_traces_the_code_leaves_no_stand_in_behind() -> None:
+    x, weight, bias = (each.bfloat16() for each in some_tensors(8, 8, 5))
+    upsampling._KEPT_TAPS.clear()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        traced = doubled_conv(*(mode.from_tensor(each) for each in (x, weight, bias)))
+    assert type(doubled_conv(x, weight, bias)) is Tensor
+    assert traced.shape == (len(x), len(weight), 16, 16)
+
+
+def test_what_was_made_for_use_may_be_trained_with() -> None:
+    x, weight, bias = some_tensors(8, 8, 5)
+    upsampling._KEPT_TAPS.clear()
+    with torch.inference_mode():
+        doubled_conv(x, weight, bias)
+    doubled_conv(x, weight.requires_grad_(), bias).sum().backward()
+    assert weight.grad is not None

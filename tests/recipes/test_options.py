@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from munitaug.checkpoint import save_method
+from munitaug.methods import Munit
 from munitaug.recipes.options import DataOptions, refuse_existing_run, start_run
 from munitaug.types import CheckpointError, DomainError
+from tests.tiny import TINY
 
 FACTS = {"method": "munit", "training": {"seed": 0, "betas": (0.5, 0.9)}}
 
@@ -77,3 +80,16 @@ def test_options_reach_the_domain() -> None:
 def test_data_root_reaches_the_domain(tmp_path: Path) -> None:
     with pytest.raises(DomainError, match=str(tmp_path)):
         DataOptions(data_root=str(tmp_path)).open("usps:train")
+
+
+@pytest.mark.parametrize("kept", [{}, {"size": [64, 64]}, {"size": "64"}, {"size": True}, {"size": 0}, {"size": 10**6}])
+def test_what_others_wrote_into_a_checkpoint_is_no_size(kept: dict[str, object], tmp_path: Path) -> None:
+    save_method(Munit(TINY), tmp_path / "checkpoint", kept)
+    data = DataOptions().like(tmp_path / "checkpoint")
+    assert (data.size, data.channels) == (None, TINY.channels)
+
+
+def test_a_checkpoint_gives_channels_and_size_that_are_left_open(tmp_path: Path) -> None:
+    save_method(Munit(TINY), tmp_path / "checkpoint", {"size": 20})
+    assert DataOptions(invert_source=True).like(tmp_path) == DataOptions(channels=3, size=20, invert_source=True)
+    assert DataOptions(channels=1, size=32).like(tmp_path / "checkpoint") == DataOptions(channels=1, size=32)

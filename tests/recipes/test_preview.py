@@ -235,14 +235,14 @@ class TestJudge:
     ) -> None:
         asked: list[str] = []
 
-        def train(domain: ArrayDomain, *, seed: int, progress: bool) -> nn.Module:
-            asked.append(f"{domain.name} {seed} {progress}")
+        def train(domain: ArrayDomain, *, seed: int, device: str, progress: bool) -> nn.Module:
+            asked.append(f"{domain.name} {seed} {device} {progress}")
             return SeesOneClass(0)
 
         monkeypatch.setattr("munitaug.recipes.judge.train_classifier", train)
         judge = toy_domain("judges", 15)
         preview(tiny_run, flat_domain(), out, variants=1, judge=judge, seed=3, progress=False)
-        assert asked == ["judges 3 False"]
+        assert asked == ["judges 3 cpu False"]
         assert "a small classifier of judges sees" in drawn.legend
 
     def test_needs_labels_to_hold_translations_against(self, tiny_run: Path, out: Path) -> None:
