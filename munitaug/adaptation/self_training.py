@@ -86,7 +86,7 @@ def self_train(
 
     Args:
         classifier: already trained on the source; changed in place, and in the end the average of its last updates.
-        task: its target images are used, nothing else.
+        task: its target images are used, nothing else; labelled images come by ``labelled`` and ``translated``.
         settings: steps, learning rate, weights of the terms.
         seed: of batches and augmentation.
         labelled: step -> images and labels to keep hold of, or None.

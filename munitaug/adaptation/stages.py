@@ -63,6 +63,8 @@ def adapt(
         ValueError: unknown classifier.
     """
     short = replace(settings, self_steps=settings.start_steps)
+    if settings.restyle_weight == 0.0:
+        restyler = None
     early, late = (translator, None) if restyler is None else (None, translator)
     candidates = []
     for index in range(settings.starts):
