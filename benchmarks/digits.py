@@ -211,6 +211,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--starts", type=int, default=FitSettings.starts, help="in adapt")
     parser.add_argument("--start-steps", type=int, default=FitSettings.start_steps, help="of each start in adapt")
     parser.add_argument("--restyle-weight", type=float, default=FitSettings.restyle_weight, help="in adapt")
+    parser.add_argument("--translation-weight", type=float, default=FitSettings.translation_weight, help="in adapt")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default=FitSettings.precision, help="of all training"
     )
@@ -246,6 +247,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         starts=options.starts,
         start_steps=options.start_steps,
         restyle_weight=options.restyle_weight,
+        translation_weight=options.translation_weight,
         precision=options.precision,
     )
     return Plan(settings, options.translator_steps, protocol=options.protocol)

@@ -28,7 +28,7 @@ from tests.runs import toy_images
 PLAN = Plan(
     FitSettings(steps=6, self_steps=5, starts=2, start_steps=2, refine_steps=5, batch_size=8), translator_steps=2
 )
-OURS = ("classic", "munit-semantic", "self-training-im", "self-training", "adapt")
+OURS = ("classic", "munit-semantic", "self-training-im", "self-training", "adapt-restyled", "adapt")
 NAMES = ("corner", "right", "left")
 
 

@@ -31,6 +31,7 @@ CONDITIONS: dict[str, ConditionFunction] = {
     "self-training-in-turn": self_training.in_turn,
     "self-training": self_training.self_training,
     "self-training-restarts": self_training.restarts,
+    "adapt-restyled": self_training.restyled_alone,
     "adapt": self_training.adapted("munit"),
     "oracle": plain.oracle,
 }

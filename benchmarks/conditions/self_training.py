@@ -1,7 +1,8 @@
 """Self-training on the unlabelled target: its parts alone, in turn and joined; and, which is ours, after translation.
 
-"adapt" self-trains shortly from several starts, keeps the surest and refines it with restyled views. "self-training-
-restarts" does the same without restyled views: the difference between these two is translation's share.
+"adapt" self-trains shortly from several starts, keeps the surest and refines it with restyled views and translations.
+"self-training-restarts" does the same without either: the difference between these two is translation's share.
+"adapt-restyled" does it with restyled views alone, as the library's recipe was before 2026-11-22.
 """
 
 from __future__ import annotations
@@ -56,10 +57,15 @@ def restarts(cell: Cell) -> nn.Module:
     return _adapted(cell, None, None, "")
 
 
+def restyled_alone(cell: Cell) -> nn.Module:
+    """Trains what "adapt" trains, with restyled views of target images but without translations of the source."""
+    return _adapted(cell, cell.restyler_of("munit", SEMANTIC_WEIGHT), None, "")
+
+
 def adapted(method: str) -> ConditionFunction:
     """Gives the condition of the library's recipe: :func:`munitaug.adaptation.adapt`, with views restyled by a method.
 
-    With a method that cannot restyle, classifiers start from its translations instead.
+    With a method that cannot restyle, classifiers start from its translations instead of refining with them.
 
     Args:
         method: a name of METHODS, trained with semantic consistency.
@@ -67,9 +73,8 @@ def adapted(method: str) -> ConditionFunction:
 
     def condition(cell: Cell) -> nn.Module:
         restyler = cell.restyler_of(method, SEMANTIC_WEIGHT) if cell.settings.restyle_weight > 0.0 else None
-        if restyler is not None:
-            return _adapted(cell, restyler, None, "")
-        return _adapted(cell, None, cell.translator_of(method, SEMANTIC_WEIGHT), f"{method}-")
+        translator = cell.translator_of(method, SEMANTIC_WEIGHT)
+        return _adapted(cell, restyler, translator, f"{method}-" if restyler is None else "")
 
     return condition
 

@@ -29,8 +29,8 @@ CONDITIONS: tuple[Condition, ...] = ("source", "classic", "munit", "self-trainin
 source: source images as they are. classic: with classic augmentation. munit: source images and as many
 translations under fresh styles, both with classic augmentation. self-training: "classic", then self-training
 on the unlabelled target. oracle: the target's training images with their labels. adapt: several of "self-training"
-cut short, the surest of which is refined with target images that the translator has restyled; of a translator that
-cannot restyle, self-training starts from "munit" instead.
+cut short, the surest of which is refined with target images that the translator has restyled and with translations
+whose label it confirms; of a translator that cannot restyle, self-training starts from "munit" instead.
 """
 
 CHAINS: tuple[tuple[Condition, ...], ...] = (
@@ -112,7 +112,7 @@ def _adapted(bench: Bench, seed: int, progress: bool) -> nn.Module:
         bench.task,
         bench.settings,
         restyler=bench.restyler if restyles else None,
-        translator=None if restyles else bench.translator,
+        translator=bench.translator,
         seed=seed,
         progress=progress,
     )

@@ -44,6 +44,8 @@ class FitSettings:
         consistency_weight: of the agreement between views of a target image in self-training; 0 leaves it out.
         restyle_weight: of the same agreement with views restyled by the translator, when "adapt" refines; with 0, or a
             translator that cannot restyle, "adapt" starts from styled training instead.
+        translation_weight: of the source's labels in fresh translations whose label the averaged classifier gives too,
+            and surely, when "adapt" refines with restyled views; 0 leaves them out.
         threshold: a view's label counts only from this chance on, 0 to 1.
         weight_decay: decoupled weight decay (AdamW).
         precision: "float32", or "bfloat16" for convolutions and products in bfloat16 with float32 weights, norms and
@@ -64,6 +66,7 @@ class FitSettings:
     self_lr: float = 5e-4
     consistency_weight: float = 1.0
     restyle_weight: float = 0.5
+    translation_weight: float = 0.5
     threshold: float = 0.9
     weight_decay: float = 1e-2
     precision: Precision = "float32"
@@ -77,7 +80,7 @@ class FitSettings:
         for name in ("lr", "self_lr"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        for name in ("consistency_weight", "restyle_weight"):
+        for name in ("consistency_weight", "restyle_weight", "translation_weight"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         if self.precision not in get_args(Precision):

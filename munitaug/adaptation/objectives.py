@@ -43,3 +43,20 @@ def view_consistency(weak_logits: Tensor, strong_logits: Tensor, threshold: floa
     best, label = chances.max(dim=1)
     losses = F.cross_entropy(strong_logits.float(), label, reduction="none")
     return (losses * (best >= threshold)).mean()
+
+
+def confirmed_label_loss(known_logits: Tensor, logits: Tensor, labels: Tensor, threshold: float = 0.9) -> Tensor:
+    """Gives the cross-entropy with labels that may be wrong, over those that a teacher gives too, and surely.
+
+    The mean is over all N images, of which the others count 0.
+
+    Args:
+        known_logits: N x classes of the teacher, of lightly changed images; no gradient flows into them.
+        logits: N x classes of the same images, strongly changed.
+        labels: N int64 classes.
+        threshold: least chance that the teacher gives the label, in (0, 1).
+    """
+    chances = known_logits.detach().float().softmax(dim=1)
+    best, seen = chances.max(dim=1)
+    losses = F.cross_entropy(logits.float(), labels, reduction="none")
+    return (losses * ((seen == labels) & (best >= threshold))).mean()

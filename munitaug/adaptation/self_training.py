@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,7 @@ from munitaug.adaptation.fit import (
     new_optimiser,
     update,
 )
-from munitaug.adaptation.objectives import information_maximisation, view_consistency
+from munitaug.adaptation.objectives import confirmed_label_loss, information_maximisation, view_consistency
 from munitaug.adaptation.task import SCORE_BATCH, Task
 from munitaug.random import on_device, torch_generator
 from munitaug.styles import PriorStyles
@@ -49,6 +50,18 @@ Restyle = Callable[[Tensor, torch.Generator], Tensor]
 """(target images N x C x H x W in [-1, 1], generator on the CPU) -> the same contents in other styles of the target."""
 
 
+class LabelledViews(NamedTuple):
+    """Images whose labels may be wrong, changed in two ways: N x C x H x W in [-1, 1], and N int64 classes."""
+
+    weak: Tensor
+    strong: Tensor
+    labels: Tensor
+
+
+ViewsOf = Callable[[int], LabelledViews]
+"""step -> views of labelled images."""
+
+
 def self_train(
     classifier: nn.Module,
     task: Task,
@@ -58,6 +71,7 @@ def self_train(
     labelled: BatchOf | None = None,
     label_weight: float = 1.0,
     restyle: Restyle | None = None,
+    translated: ViewsOf | None = None,
     information_weight: float = 1.0,
     even: bool = True,
     strong: ClassicAugmentation = STRONG,
@@ -72,12 +86,14 @@ def self_train(
 
     Args:
         classifier: already trained on the source; changed in place, and in the end the average of its last updates.
-        task: its target images are used, nothing else.
+        task: its target images are used, nothing else; labelled images come by ``labelled`` and ``translated``.
         settings: steps, learning rate, weights of the terms.
         seed: of batches and augmentation.
         labelled: step -> images and labels to keep hold of, or None.
         label_weight: of their cross-entropy.
         restyle: gives a further view of target images for ``settings.restyle_weight``, or None.
+        translated: gives translations of labelled images for ``settings.translation_weight``, or None; a label counts
+            if the teacher gives it too.
         information_weight: of information maximisation; 0 leaves it out.
         even: classes shall be used evenly; or else as often as the teacher has used them lately, which is for a
             target whose classes are far from equally frequent: it also keeps the teacher's errors more easily.
@@ -103,6 +119,8 @@ def self_train(
             with in_precision(settings, known):
                 logits = classifier(channels_last(known))
             loss = loss + label_weight * F.cross_entropy(logits.float(), labels)
+        if translated is not None and settings.translation_weight > 0.0:
+            loss = loss + settings.translation_weight * _confirmed(classifier, teacher, translated(step), settings)
         update(loss, optimiser, schedule)
         _follow(teacher, classifier, min(TEACHER_DECAY, (step + 1.0) / (step + 10.0)))
         if on_update is not None:
@@ -125,6 +143,37 @@ def restyled_by(translator: Translator) -> Restyle:
         return translator.translate(images, codes).squeeze(1)
 
     return restyle
+
+
+def translated_views(task: Task, settings: FitSettings, seed: int, translator: Translator) -> ViewsOf:
+    """Gives translations of source images under fresh styles, each changed lightly and strongly.
+
+    Args:
+        task: labelled source.
+        settings: batch size, precision.
+        seed: of images, styles and changes.
+        translator: source -> target, on the images' device.
+    """
+    styles = PriorStyles(translator.style_dim)
+
+    def views(step: int) -> LabelledViews:
+        generator = torch_generator(seed, "known", step)
+        images, labels = task.draw_labelled(settings.batch_size, generator)
+        codes = on_device(styles.sample(len(images), 1, generator), images.device)
+        with torch.no_grad(), in_precision(settings, images):
+            translations = translator.translate(images, codes).squeeze(1).float()
+        return LabelledViews(WEAK(translations, generator), STRONG(translations, generator), labels)
+
+    return views
+
+
+def _confirmed(classifier: nn.Module, teacher: nn.Module, views: LabelledViews, settings: FitSettings) -> Tensor:
+    """Gives the loss of labels that the teacher confirms; like other labelled batches these pass by themselves."""
+    with in_precision(settings, views.weak):
+        logits = classifier(channels_last(views.strong))
+        with torch.no_grad():
+            known = teacher(channels_last(views.weak))
+    return confirmed_label_loss(known, logits, views.labels, settings.threshold)
 
 
 class _TargetTerms:

@@ -15,7 +15,7 @@ from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import build_classifier
 from munitaug.adaptation.fit import FitSettings, OnUpdate, channels_last, fit, source_batches, styled_batches
 from munitaug.adaptation.objectives import information_maximisation
-from munitaug.adaptation.self_training import restyled_by, self_train
+from munitaug.adaptation.self_training import restyled_by, self_train, translated_views
 from munitaug.adaptation.task import SCORE_BATCH, Task
 from munitaug.random import seed_of, seeded
 from munitaug.translator import Translator
@@ -51,8 +51,9 @@ def adapt(
         settings: network, steps, learning rates, weights.
         restyler: target -> target (``Method.restyler``), on the same device: when refining, restyled images are among
             the views.
-        translator: source -> target, on the same device: source labels are also learnt from fresh translations, which
-            is how a method without restyler helps. Where translations bend labels this is the worse start.
+        translator: source -> target, on the same device. With a restyler, refining also learns from fresh translations
+            whose label the classifier gives too (:func:`refine`). Without one, source labels are learnt from fresh
+            translations at the start, all of them, which is how a method without restyler helps.
         seed: decides initial weights and every batch.
         once: makes the classifiers "self-trained-0", "self-trained-1", ...; may keep them for a resumed run.
         progress: show progress bars.
@@ -62,16 +63,20 @@ def adapt(
         ValueError: unknown classifier.
     """
     short = replace(settings, self_steps=settings.start_steps)
+    if settings.restyle_weight == 0.0:
+        restyler = None
+    early, late = (translator, None) if restyler is None else (None, translator)
     candidates = []
     for index in range(settings.starts):
         own_seed = seed if index == 0 else seed_of(seed, "start", index)
         candidates.append(
             once(
                 f"self-trained-{index}",
-                lambda s=own_seed: self_trained(task, short, s, translator, progress, on_update),  # type: ignore[misc]
+                lambda s=own_seed: self_trained(task, short, s, early, progress, on_update),  # type: ignore[misc]
             )
         )
-    return refine(choose(candidates, task.target_images), task, settings, seed, restyler, progress, on_update)
+    chosen = choose(candidates, task.target_images)
+    return refine(chosen, task, settings, seed, restyler, late, progress=progress, on_update=on_update)
 
 
 def self_trained(
@@ -152,17 +157,22 @@ def refine(
     settings: FitSettings,
     seed: int,
     restyler: Translator | None = None,
+    translator: Translator | None = None,
+    *,
     progress: bool = False,
     on_update: OnStage | None = None,
 ) -> nn.Module:
-    """Gives a self-trained classifier, trained further with restyled views; in evaluation mode.
+    """Gives a self-trained classifier, trained further with restyled views and translations; in evaluation mode.
 
     Args:
         classifier: changed in place.
-        task: its target images are used, nothing else.
+        task: its target images are used, and with a translator its labelled source images.
         settings: refine_steps, learning rate, weights.
         seed: decides every batch.
         restyler: target -> target; None leaves restyled views out.
+        translator: source -> target; None leaves translations out. Their labels count where the averaged classifier
+            gives them too, and surely: those that translation has bent, and those that the classifier does not know
+            yet, teach nothing.
         progress: show a progress bar.
         on_update: called after each update, in the stage "refining".
     """
@@ -175,6 +185,7 @@ def refine(
             replace(settings, self_steps=settings.refine_steps),
             own_seed,
             restyle=None if restyler is None else restyled_by(restyler),
+            translated=None if translator is None else translated_views(task, settings, own_seed, translator),
             settle=False,
             progress=stage if progress else "",
             on_update=_of_stage(stage, on_update),

@@ -73,8 +73,9 @@ def adapt(
 
     A translator is trained with semantic consistency. Some classifiers are trained on the source images and then on the
     target's images without labels; the surest is refined with target images that the translator shows in other
-    styles of the target. A method that cannot restyle (all but munit, dritpp and multidomain) helps earlier:
-    classifiers also learn from fresh translations of the source. The run folder gets config.json, translator/,
+    styles of the target, and with translations of the source whose label the classifier gives too. A method that cannot
+    restyle (all but munit, dritpp and multidomain) helps earlier: classifiers also learn from fresh translations of the
+    source, whatever they see in them. The run folder gets config.json, translator/,
     log.jsonl, classifiers/ (before the choice), classifier.safetensors and, with test images, results.json.
 
     Args:
@@ -191,7 +192,7 @@ def _adapted(task: Task, folder: Path, seed: int, fit: FitSettings, progress: bo
             task,
             fit,
             restyler=restyler,
-            translator=frozen_translator(method, "a2b") if restyler is None else None,
+            translator=frozen_translator(method, "a2b"),
             seed=seed,
             once=once,
             progress=progress,

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from munitaug.adaptation.objectives import information_maximisation, view_consistency
+from munitaug.adaptation.objectives import confirmed_label_loss, information_maximisation, view_consistency
 
 
 def softmax(row: list[float]) -> list[float]:
@@ -82,3 +82,22 @@ def test_view_consistency_lets_no_gradient_into_the_weak_view() -> None:
     view_consistency(weak, strong).backward()
     assert weak.grad is None
     assert strong.grad is not None
+
+
+def test_labels_count_where_the_teacher_gives_them_and_is_sure() -> None:
+    known = torch.tensor(
+        [[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.4, 0.0, 0.0], [0.0, 0.0, 4.0]]
+    )  # sure, sure, unsure, sure
+    labels = torch.tensor([0, 2, 0, 2])  # right, wrong, right, right
+    logits = torch.randn(4, 3)
+    rows = [softmax(row) for row in logits.tolist()]
+    expected = (-math.log(rows[0][0]) - math.log(rows[3][2])) / 4
+    assert confirmed_label_loss(known, logits, labels, 0.9).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_no_gradient_flows_into_the_teacher_that_confirms() -> None:
+    known = torch.tensor([[9.0, 0.0]], requires_grad=True)
+    logits = torch.zeros(1, 2, requires_grad=True)
+    confirmed_label_loss(known, logits, torch.tensor([0])).backward()
+    assert known.grad is None
+    assert logits.grad is not None

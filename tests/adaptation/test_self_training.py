@@ -12,6 +12,7 @@ from munitaug.adaptation import (
     ClassicAugmentation,
     FitSettings,
     SmallClassifier,
+    Task,
     estimate_norms,
     fit,
     predict,
@@ -21,8 +22,11 @@ from munitaug.adaptation import (
     source_batches,
 )
 from munitaug.adaptation.objectives import information_maximisation, view_consistency
+from munitaug.adaptation.self_training import LabelledViews, ViewsOf, translated_views
 from munitaug.images import uint8_to_model
 from munitaug.methods import Munit
+from munitaug.random import torch_generator
+from munitaug.styles import PriorStyles
 from tests.runs import TINY_GREY, toy_images, toy_task
 
 QUICK = FitSettings(steps=40, self_steps=15, batch_size=16)
@@ -156,6 +160,58 @@ def test_restyled_views_are_taught_the_labels_of_the_images_they_come_from() -> 
     assert agreed["with"] > agreed["without"] + 0.2
 
 
+def as_taught(task: Task, labels: torch.Tensor) -> ViewsOf:
+    """Gives source images as they are, with these labels."""
+
+    def views(step: int) -> LabelledViews:
+        index = torch.randint(len(labels), (32,), generator=torch_generator("views", step))
+        images = task.source_images[index]
+        return LabelledViews(images, images.flip(2), labels[index])
+
+    return views
+
+
+def test_translations_teach_labels_that_the_teacher_confirms() -> None:
+    """Strong views are upside down, where classes look otherwise: right labels are learnt for them, wrong ones not."""
+    task = toy_task()
+    settings = dataclasses.replace(QUICK, self_steps=80, translation_weight=3.0, threshold=0.5, self_lr=5e-3)
+    images, labels = toy_images(90, 7)
+    right, wrong = as_taught(task, task.source_labels), as_taught(task, (task.source_labels + 1) % 3)
+    known = {}
+    for name, views in (("right", right), ("wrong", wrong), ("none", None)):
+        classifier = fit(small(), source_batches(task, QUICK, 0, None), QUICK)
+        self_train(classifier, task, settings, 0, translated=views)
+        known[name] = float((predict(classifier, uint8_to_model(images).flip(2)) == labels).float().mean())
+    assert known["right"] > 0.9
+    assert known["wrong"] == known["none"] < 0.7
+
+
+def test_translations_without_weight_are_not_made() -> None:
+    def refuse(step: int) -> LabelledViews:
+        raise AssertionError("made")
+
+    unweighted = dataclasses.replace(QUICK, translation_weight=0.0)
+    self_train(small(), toy_task(), unweighted, 0, translated=refuse)
+    with pytest.raises(AssertionError, match="made"):
+        self_train(small(), toy_task(), QUICK, 0, translated=refuse)
+
+
+def test_translated_views_are_source_images_in_fresh_styles_with_their_labels() -> None:
+    task = toy_task()
+    translator = Munit(TINY_GREY, seed=1).eval().requires_grad_(False).translator("a", "b")
+    views = translated_views(task, QUICK, 3, translator)
+    first, again, other = views(0), views(0), views(1)
+    assert first.weak.shape == first.strong.shape == (QUICK.batch_size, 1, 16, 16)
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    assert not torch.equal(first.weak, other.weak)
+    assert not torch.equal(first.weak, first.strong)
+    generator = torch_generator(3, "known", 0)
+    images, labels = task.draw_labelled(QUICK.batch_size, generator)
+    assert torch.equal(first.labels, labels)
+    plain = translator.translate(images, PriorStyles(translator.style_dim).sample(len(images), 1, generator)).squeeze(1)
+    assert float((first.weak - plain).abs().mean()) < float((first.weak - images).abs().mean())
+
+
 def test_steps_are_told_and_telling_changes_nothing() -> None:
     told: list[int] = []
 
@@ -231,7 +287,8 @@ def test_restyled_images_are_contents_in_fresh_styles() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("consistency_weight", -1.0), ("restyle_weight", -0.5), ("threshold", 1.0)]
+    ("name", "value"),
+    [("consistency_weight", -1.0), ("restyle_weight", -0.5), ("translation_weight", -0.1), ("threshold", 1.0)],
 )
 def test_numbers_outside_their_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,40 @@ def test_restyled_views_change_the_refinement() -> None:
     restyler = Munit(TINY_GREY, seed=1).eval().requires_grad_(False).restyler("b")
     first, second = (refine(self_trained(task, sure, 0), task, sure, 0, given) for given in (None, restyler))
     assert not torch.equal(first.get_parameter("head.weight"), second.get_parameter("head.weight"))
+
+
+def test_with_a_restyler_translations_join_the_refinement_alone() -> None:
+    task, starts = toy_task(), []
+    sure = dataclasses.replace(TINY_FIT, threshold=0.0, translation_weight=5.0)
+    method = Munit(TINY_GREY, seed=1).eval().requires_grad_(False)
+
+    def once(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+        model = make()
+        starts.append(model.get_parameter("head.weight").detach().clone())
+        return model
+
+    found = [
+        adapt(task, sure, restyler=method.restyler("b"), translator=translator, once=once).get_parameter("head.weight")
+        for translator in (None, method.translator("a", "b"))
+    ]
+    half = len(starts) // 2
+    assert all(torch.equal(one, two) for one, two in zip(starts[:half], starts[half:], strict=True))
+    assert not torch.equal(found[0], found[1])
+
+
+def test_without_a_restyler_translations_are_learnt_from_at_the_start() -> None:
+    task = toy_task()
+    translator = Munit(TINY_GREY, seed=1).eval().requires_grad_(False).translator("a", "b")
+    kept: dict[str, nn.Module] = {}
+
+    def once(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+        kept[name] = make()
+        return deepcopy(kept[name])
+
+    settings = dataclasses.replace(TINY_FIT, starts=1)
+    adapt(task, settings, translator=translator, seed=5, once=once)
+    wanted = self_trained(task, settings, 5, translator).get_parameter("head.weight")
+    assert torch.equal(kept["self-trained-0"].get_parameter("head.weight"), wanted)
 
 
 def test_stages_are_told_in_order() -> None:
