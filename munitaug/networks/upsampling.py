@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from munitaug.networks.blocks_of_pixels import spread, spread_runs
 from munitaug.networks.doubled_borders import reflected
@@ -108,7 +109,7 @@ def _kept_taps(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor
         return _KEPT_TAPS[device, dtype]
     with torch.inference_mode(False):  # training may use them next
         inside, beside = (table.to(device, dtype) for table in WHICH_TAPS)
-    if type(inside) is Tensor:  # no stand-in of what traces this
+    if not isinstance(inside, FakeTensor):  # a stand-in, of what traces this
         _KEPT_TAPS[device, dtype] = inside, beside
     return inside, beside
 
