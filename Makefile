@@ -15,7 +15,7 @@ COVERAGE := --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 .PHONY: help demo test test-all lint type format docs clean
 
 help:
-	@echo "make demo      train MUNIT on digits, augment, measure; results in runs/demo (about 9 minutes on 2 cores)"
+	@echo "make demo      train MUNIT on digits, augment, measure; results in runs/demo (about 13 minutes on 2 cores)"
 	@echo "make test      the fast tests, with coverage"
 	@echo "make test-all  the slow tests too"
 	@echo "make lint      ruff, formatting, mypy --strict"
