@@ -24,6 +24,7 @@ Command = Callable[[Namespace], None]
 USER_ERRORS = (ValueError, TypeError, ImportError)
 EXIT_USER_ERROR = 2
 EXIT_FAILED = 1
+PRESET_HELP = "configuration of the method: small or paper; some have more, see docs/methods"
 EXIT_INTERRUPTED = 130
 HOW_TO_CONTINUE = {
     "train": "stopped; run the same command with --resume to continue",
@@ -138,12 +139,7 @@ def _add_train(parser: ArgumentParser) -> None:
     add("--others", type=str, nargs="+", default=[], help="multidomain: further domains of the one model")
     add("--out", type=str, required=True, help="run folder to make")
     add("--method", type=str, default="munit", help=f"one of {', '.join(munitaug.METHODS)}")
-    add(
-        "--preset",
-        type=str,
-        default="small",
-        help="configuration of the method: small or paper; some have more, see docs/methods",
-    )
+    add("--preset", type=str, default="small", help=PRESET_HELP)
     add("--model", type=dict[str, Any], default={}, help='fields that differ from the preset, as {"weight_cycle": 10}')
     add("--training", type=munitaug.TrainConfig, default=munitaug.TrainConfig())
     add("--semantic", type=munitaug.SemanticOptions, default=munitaug.SemanticOptions())
@@ -385,12 +381,7 @@ def _add_adapt(parser: ArgumentParser) -> None:
     add("--test", type=str | None, default=None, help="labelled target images, for the final score alone")
     add("--out", type=str, required=True, help="run folder to make")
     add("--method", type=str, default="munit", help=f"of the translator: one of {', '.join(munitaug.METHODS)}")
-    add(
-        "--preset",
-        type=str,
-        default="small",
-        help="configuration of the method: small or paper; some have more, see docs/methods",
-    )
+    add("--preset", type=str, default="small", help=PRESET_HELP)
     add("--training", type=munitaug.TrainConfig, default=munitaug.TrainConfig(max_steps=1000))
     add("--semantic-weight", type=float, default=1.0, help="of the label term in the translator's training; 0 for none")
     add("--fit", type=munitaug.FitSettings, default=munitaug.FitSettings())

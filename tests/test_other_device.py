@@ -25,20 +25,19 @@ from munitaug.adaptation import (
     build_classifier,
     collect_evidence,
     fit,
+    in_fresh_styles,
     make_task,
-    restyled_by,
     self_train,
     source_batches,
 )
 from munitaug.methods import Munit
 from munitaug.networks.norms import instance_norm
 from munitaug.networks.upsampling import doubled_conv
-from munitaug.types import Content
 from tests.elsewhere import ELSEWHERE, PRETENDED, traffic
 from tests.methods.cases import CASES, Case
 from tests.runs import SIDE, TINY_FIT, TINY_GREY, TINY_TRAINING, toy_domain
 from tests.tiny import TINY_TRAINING as TWO_STEPS
-from tests.tiny import tiny_trainer
+from tests.tiny import counted_decodes, tiny_trainer
 
 DEVICE = str(ELSEWHERE)
 BOTH = ("cpu", DEVICE)
@@ -130,14 +129,7 @@ def test_a_classifier_is_trained_there_and_comes_back() -> None:
 def test_few_images_are_decoded_at_once_there(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     translator = munitaug.shared_translator(checkpoint, "a2b", DEVICE)
     images, codes = torch.zeros(3, 1, SIDE, SIDE).to(DEVICE), torch.ones(3, 4, translator.style_dim).to(DEVICE)
-    counts: list[int] = []
-    decode = translator.decode
-
-    def noted(content: Content, style: Tensor) -> Tensor:
-        counts.append(len(style))
-        return decode(content, style)
-
-    monkeypatch.setattr(translator, "decode", noted)
+    counts = counted_decodes(translator, monkeypatch)
     with torch.no_grad():
         whole = translator.translate(images, codes)
         monkeypatch.setattr("munitaug.translator.GPU_PIXELS_AT_ONCE", 3 * SIDE * SIDE)
@@ -273,7 +265,7 @@ def waits_of_training(updates: int) -> list[int]:
         fit(classifier, source_batches(task, settings, 0, ClassicAugmentation()), settings)
         counts.append(sum(each.endswith("waiting") for each in seen))
     with traffic() as seen:
-        self_train(classifier, task, settings, 0, restyle=restyled_by(restyler))
+        self_train(classifier, task, settings, 0, restyle=in_fresh_styles(restyler))
         counts.append(sum(each.endswith("waiting") for each in seen))
     return counts
 

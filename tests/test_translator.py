@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from munitaug.methods import Munit
 from munitaug.translator import OneToOneTranslator, Translator, repeat_content
 from munitaug.types import Content, split_direction
-from tests.tiny import TINY
+from tests.tiny import TINY, counted_decodes
 
 
 class StyleAddingTranslator(Translator):
@@ -123,14 +123,7 @@ def test_a_one_to_one_translator_names_methods_with_styles() -> None:
 def test_a_large_batch_is_decoded_in_pieces_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     translator = Munit(TINY).eval().translator("a", "b")
     x, style = torch.rand(3, 3, 17, 18) * 2 - 1, torch.randn(3, 4, TINY.style_dim)
-    sizes: list[int] = []
-    decode = translator.decode
-
-    def noted(content: Content, codes: Tensor) -> Tensor:
-        sizes.append(len(codes))
-        return decode(content, codes)
-
-    monkeypatch.setattr(translator, "decode", noted)
+    sizes = counted_decodes(translator, monkeypatch)
     with torch.no_grad():
         whole = translator.translate(x, style)
         monkeypatch.setattr("munitaug.translator.PIXELS_AT_ONCE", 3 * 20 * 20)
@@ -142,14 +135,7 @@ def test_a_large_batch_is_decoded_in_pieces_without_a_difference(monkeypatch: py
 def test_with_a_gradient_a_batch_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     translator = Munit(TINY).translator("a", "b")
     monkeypatch.setattr("munitaug.translator.PIXELS_AT_ONCE", 1)
-    sizes: list[int] = []
-    decode = translator.decode
-
-    def noted(content: Content, codes: Tensor) -> Tensor:
-        sizes.append(len(codes))
-        return decode(content, codes)
-
-    monkeypatch.setattr(translator, "decode", noted)
+    sizes = counted_decodes(translator, monkeypatch)
     translator.translate(torch.rand(2, 3, 16, 16), torch.randn(2, 2, TINY.style_dim))
     assert sizes == [4]
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from munitaug.data.domain import ArrayDomain
 from munitaug.data.loader import UnpairedLoader
 from munitaug.method import Method, OptimiserSettings
 from munitaug.methods import Munit, MunitConfig
 from munitaug.training import TrainConfig, Trainer
-from munitaug.types import Pair
+from munitaug.translator import Translator
+from munitaug.types import Content, Pair
 
 TINY = MunitConfig(
     width=4,
@@ -67,6 +69,19 @@ def tiny_loader(config: TrainConfig = TINY_TRAINING, channels: int = 3) -> Unpai
 def tiny_trainer(folder: Path, config: TrainConfig = TINY_TRAINING, method: Method | None = None) -> Trainer:
     """Gives a trainer of a tiny MUNIT, or of the method, in a run folder."""
     return Trainer(method or Munit(TINY, seed=config.seed), tiny_loader(config), config, folder)
+
+
+def counted_decodes(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gives a list that fills with the number of style codes of each call of the translator's decoder."""
+    counts: list[int] = []
+    decode = translator.decode
+
+    def counted(content: Content, style: Tensor) -> Tensor:
+        counts.append(len(style))
+        return decode(content, style)
+
+    monkeypatch.setattr(translator, "decode", counted)
+    return counts
 
 
 def without_averaging(config: MunitConfig = TINY) -> MunitConfig:

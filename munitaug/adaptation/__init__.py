@@ -4,8 +4,8 @@ from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import SmallClassifier, build_classifier
 from munitaug.adaptation.conditions import CONDITIONS, Bench, Condition
 from munitaug.adaptation.evaluation import check_conditions, evaluate_conditions, load_rows, save_rows
-from munitaug.adaptation.fit import BatchOf, FitSettings, OnUpdate, fit, source_batches, styled_batches
-from munitaug.adaptation.self_training import estimate_norms, restyled_by, self_train
+from munitaug.adaptation.fit import BatchOf, FitSettings, OnUpdate, fit, in_fresh_styles, source_batches, styled_batches
+from munitaug.adaptation.self_training import estimate_norms, self_train
 from munitaug.adaptation.stages import Once, OnStage, adapt, choose, fit_labelled, refine, self_trained
 from munitaug.adaptation.statistics import Row, Summary, render_table, summarise
 from munitaug.adaptation.task import Scorer, Task, make_oracle_task, make_task, predict
@@ -45,13 +45,13 @@ __all__ = [
     "evaluate_conditions",
     "fit",
     "fit_labelled",
+    "in_fresh_styles",
     "load_rows",
     "make_oracle_task",
     "make_task",
     "predict",
     "refine",
     "render_table",
-    "restyled_by",
     "save_rows",
     "select",
     "selection_regret",

@@ -107,11 +107,10 @@ def _first_batches(bench: Bench, task: Task, condition: Condition, seed: int) ->
 
 
 def _adapted(bench: Bench, seed: int, progress: bool) -> nn.Module:
-    restyles = bench.restyler is not None and bench.settings.restyle_weight > 0.0
     return adapt(
         bench.task,
         bench.settings,
-        restyler=bench.restyler if restyles else None,
+        restyler=bench.restyler,
         translator=bench.translator,
         seed=seed,
         progress=progress,

@@ -91,6 +91,8 @@ class FitSettings:
 
 BatchOf = Callable[[int], tuple[Tensor, Tensor]]
 """step -> (images N x C x H x W in [-1, 1], N int64 labels)."""
+Translate = Callable[[Tensor, torch.Generator], Tensor]
+"""(images N x C x H x W in [-1, 1], generator on the CPU) -> the same contents in other styles, of the same shape."""
 
 OnUpdate = Callable[[int, Tensor, nn.Module], None]
 """(finished updates, loss, the classifier): for logs and snapshots; must not change the classifier."""
@@ -107,6 +109,21 @@ def source_batches(task: Task, settings: FitSettings, seed: int, augmentation: C
     return batch
 
 
+def in_fresh_styles(translator: Translator) -> Translate:
+    """Gives what translates each image under a style of its own, drawn from the prior.
+
+    Args:
+        translator: on the images' device; one from the target to the target (``Method.restyler``) restyles.
+    """
+    styles = PriorStyles(translator.style_dim)
+
+    def translate(images: Tensor, generator: torch.Generator) -> Tensor:
+        codes = on_device(styles.sample(len(images), 1, generator), images.device)
+        return translator.translate(images, codes).squeeze(1)
+
+    return translate
+
+
 def styled_batches(
     task: Task,
     settings: FitSettings,
@@ -119,14 +136,13 @@ def styled_batches(
 
     Images and translations bear the same labels and are both changed by classic augmentation.
     """
-    styles = PriorStyles(translator.style_dim)
+    translate = in_fresh_styles(translator)
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
         generator = torch_generator(seed, "styled", step)
         images, labels = task.draw_labelled(settings.batch_size, generator)
         with torch.no_grad(), in_precision(settings, images):
-            codes = on_device(styles.sample(len(images), 1, generator), images.device)
-            styled = translator.translate(images, codes).squeeze(1)
+            styled = translate(images, generator)
         if not with_source:
             return augmentation(styled, generator), labels
         return augmentation(torch.cat([images, styled]), generator), torch.cat([labels, labels])

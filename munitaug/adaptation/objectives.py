@@ -39,10 +39,9 @@ def view_consistency(weak_logits: Tensor, strong_logits: Tensor, threshold: floa
         strong_logits: N x classes of the same images, strongly changed.
         threshold: least chance of the predicted class, in (0, 1).
     """
-    chances = weak_logits.detach().float().softmax(dim=1)
-    best, label = chances.max(dim=1)
+    label, sure = _prediction(weak_logits, threshold)
     losses = F.cross_entropy(strong_logits.float(), label, reduction="none")
-    return (losses * (best >= threshold)).mean()
+    return (losses * sure).mean()
 
 
 def confirmed_label_loss(known_logits: Tensor, logits: Tensor, labels: Tensor, threshold: float = 0.9) -> Tensor:
@@ -56,7 +55,12 @@ def confirmed_label_loss(known_logits: Tensor, logits: Tensor, labels: Tensor, t
         labels: N int64 classes.
         threshold: least chance that the teacher gives the label, in (0, 1).
     """
-    chances = known_logits.detach().float().softmax(dim=1)
-    best, seen = chances.max(dim=1)
+    seen, sure = _prediction(known_logits, threshold)
     losses = F.cross_entropy(logits.float(), labels, reduction="none")
-    return (losses * ((seen == labels) & (best >= threshold))).mean()
+    return (losses * ((seen == labels) & sure)).mean()
+
+
+def _prediction(logits: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Gives the predicted classes, N int64, and whether each has at least the threshold's chance; without gradient."""
+    best, label = logits.detach().float().softmax(dim=1).max(dim=1)
+    return label, best >= threshold

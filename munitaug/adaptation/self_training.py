@@ -30,24 +30,22 @@ from munitaug.adaptation.fit import (
     BatchOf,
     FitSettings,
     OnUpdate,
+    Translate,
     channels_last,
+    in_fresh_styles,
     in_precision,
     new_optimiser,
     update,
 )
 from munitaug.adaptation.objectives import confirmed_label_loss, information_maximisation, view_consistency
 from munitaug.adaptation.task import SCORE_BATCH, Task
-from munitaug.random import on_device, torch_generator
-from munitaug.styles import PriorStyles
+from munitaug.random import torch_generator
 from munitaug.translator import Translator
 
 WEAK = ClassicAugmentation()
 STRONG = ClassicAugmentation(rotation_deg=20.0, shear=0.3, scale=0.25, shift=0.12, contrast=0.4, noise=0.15)
 TEACHER_DECAY = 0.99
 SHARES_DECAY = 0.98
-
-Restyle = Callable[[Tensor, torch.Generator], Tensor]
-"""(target images N x C x H x W in [-1, 1], generator on the CPU) -> the same contents in other styles of the target."""
 
 
 class LabelledViews(NamedTuple):
@@ -70,7 +68,7 @@ def self_train(
     *,
     labelled: BatchOf | None = None,
     label_weight: float = 1.0,
-    restyle: Restyle | None = None,
+    restyle: Translate | None = None,
     translated: ViewsOf | None = None,
     information_weight: float = 1.0,
     even: bool = True,
@@ -130,21 +128,6 @@ def self_train(
     return classifier.to(memory_format=torch.contiguous_format).eval()  # as files of weights want it
 
 
-def restyled_by(translator: Translator) -> Restyle:
-    """Gives target images in fresh styles of the target.
-
-    Args:
-        translator: from the target to the target: its content encoder, its decoder.
-    """
-    styles = PriorStyles(translator.style_dim)
-
-    def restyle(images: Tensor, generator: torch.Generator) -> Tensor:
-        codes = on_device(styles.sample(len(images), 1, generator), images.device)
-        return translator.translate(images, codes).squeeze(1)
-
-    return restyle
-
-
 def translated_views(task: Task, settings: FitSettings, seed: int, translator: Translator) -> ViewsOf:
     """Gives translations of source images under fresh styles, each changed lightly and strongly.
 
@@ -154,14 +137,13 @@ def translated_views(task: Task, settings: FitSettings, seed: int, translator: T
         seed: of images, styles and changes.
         translator: source -> target, on the images' device.
     """
-    styles = PriorStyles(translator.style_dim)
+    translate = in_fresh_styles(translator)
 
     def views(step: int) -> LabelledViews:
         generator = torch_generator(seed, "known", step)
         images, labels = task.draw_labelled(settings.batch_size, generator)
-        codes = on_device(styles.sample(len(images), 1, generator), images.device)
         with torch.no_grad(), in_precision(settings, images):
-            translations = translator.translate(images, codes).squeeze(1).float()
+            translations = translate(images, generator).float()
         return LabelledViews(WEAK(translations, generator), STRONG(translations, generator), labels)
 
     return views
@@ -183,7 +165,7 @@ class _TargetTerms:
         self,
         settings: FitSettings,
         information_weight: float,
-        restyle: Restyle | None,
+        restyle: Translate | None,
         strong: ClassicAugmentation,
         shares_decay: float | None,
     ) -> None:

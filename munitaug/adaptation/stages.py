@@ -13,9 +13,17 @@ from torch import Tensor, nn
 
 from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import build_classifier
-from munitaug.adaptation.fit import FitSettings, OnUpdate, channels_last, fit, source_batches, styled_batches
+from munitaug.adaptation.fit import (
+    FitSettings,
+    OnUpdate,
+    channels_last,
+    fit,
+    in_fresh_styles,
+    source_batches,
+    styled_batches,
+)
 from munitaug.adaptation.objectives import information_maximisation
-from munitaug.adaptation.self_training import restyled_by, self_train, translated_views
+from munitaug.adaptation.self_training import self_train, translated_views
 from munitaug.adaptation.task import SCORE_BATCH, Task
 from munitaug.random import seed_of, seeded
 from munitaug.translator import Translator
@@ -184,7 +192,7 @@ def refine(
             task,
             replace(settings, self_steps=settings.refine_steps),
             own_seed,
-            restyle=None if restyler is None else restyled_by(restyler),
+            restyle=None if restyler is None else in_fresh_styles(restyler),
             translated=None if translator is None else translated_views(task, settings, own_seed, translator),
             settle=False,
             progress=stage if progress else "",

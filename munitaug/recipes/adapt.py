@@ -176,7 +176,6 @@ def _adapted(task: Task, folder: Path, seed: int, fit: FitSettings, progress: bo
     """Gives the adapted classifier; those before the choice are kept for a resumed run."""
     device = task.device
     method = load_method(folder / "translator").to(device)
-    restyler = frozen_restyler(method) if fit.restyle_weight > 0.0 else None
 
     def once(name: str, make: Callable[[], nn.Module]) -> nn.Module:
         file = folder / "classifiers" / f"{name}.safetensors"
@@ -191,7 +190,7 @@ def _adapted(task: Task, folder: Path, seed: int, fit: FitSettings, progress: bo
         return adapt_classifier(
             task,
             fit,
-            restyler=restyler,
+            restyler=frozen_restyler(method),
             translator=frozen_translator(method, "a2b"),
             seed=seed,
             once=once,

@@ -15,8 +15,8 @@ from munitaug.adaptation import (
     Task,
     estimate_norms,
     fit,
+    in_fresh_styles,
     predict,
-    restyled_by,
     self_train,
     self_training,
     source_batches,
@@ -280,7 +280,7 @@ def test_restyled_images_are_contents_in_fresh_styles() -> None:
     images = toy_task().target_images[:4]
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        found = restyled_by(restyler)(images, generator)
+        found = in_fresh_styles(restyler)(images, generator)
         codes = torch.randn(4, 1, TINY_GREY.style_dim, generator=torch.Generator().manual_seed(3))
         wanted = torch.cat([restyler.translate(x[None], s[None])[0] for x, s in zip(images, codes, strict=True)])
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)

@@ -93,3 +93,8 @@ def test_a_checkpoint_gives_channels_and_size_that_are_left_open(tmp_path: Path)
     save_method(Munit(TINY), tmp_path / "checkpoint", {"size": 20})
     assert DataOptions(invert_source=True).like(tmp_path) == DataOptions(channels=3, size=20, invert_source=True)
     assert DataOptions(channels=1, size=32).like(tmp_path / "checkpoint") == DataOptions(channels=1, size=32)
+
+
+def test_where_there_is_no_checkpoint_nothing_is_like_it(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="checkpoint"):
+        DataOptions().like(tmp_path)
