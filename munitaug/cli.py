@@ -57,7 +57,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         with _sigterm_like_ctrl_c():
             parser, commands = build_parser()
-            chosen = parser.parse_args(list(args) if args is not None else None)
+            chosen = parser.instantiate(parser.parse_args(list(args) if args is not None else None))
             command = chosen.command
             commands[command](chosen[command])
     except munitaug.Interrupted as error:
@@ -157,7 +157,7 @@ def _train(options: Namespace) -> None:
             raise ValueError(f"method must be one of {', '.join(munitaug.METHODS)}, got {options.method!r}")
         channels = options.model.get("channels", data.channels)
         if channels is None:
-            channels = data.open(options.source, invert=data.invert_source).channels
+            channels = data.open_source(options.source).channels
         preset = munitaug.METHODS[options.method].config_class.preset(options.preset, channels=channels)
         config = _with_fields(preset, options.model)
     checkpoint = munitaug.train(
@@ -168,9 +168,9 @@ def _train(options: Namespace) -> None:
         method=options.method,
         preset=options.preset,
         config=config,
-        training=_dataclass(munitaug.TrainConfig, options.training),
+        training=options.training,
         data=data,
-        semantic=_semantic(options.semantic),
+        semantic=options.semantic,
         vgg_weights=options.vgg_weights,
         resume=options.resume,
     )
@@ -338,7 +338,7 @@ def _label_preservation(options: Namespace) -> None:
             direction=options.direction,
             seed=options.seed,
             device=options.device,
-            fit=_dataclass(munitaug.FitSettings, options.fit),
+            fit=options.fit,
             data=_data(options),
             overwrite=options.overwrite,
         )
@@ -365,7 +365,7 @@ def _evaluate(options: Namespace) -> None:
         test=options.test,
         conditions=options.conditions or None,
         seeds=options.seeds,
-        fit=_dataclass(munitaug.FitSettings, options.fit),
+        fit=options.fit,
         data=_data(options),
         processes=options.processes,
         resume=options.resume,
@@ -398,9 +398,9 @@ def _adapt(options: Namespace) -> None:
         test=options.test,
         method=options.method,
         preset=options.preset,
-        training=_dataclass(munitaug.TrainConfig, options.training),
+        training=options.training,
         semantic_weight=options.semantic_weight,
-        fit=_dataclass(munitaug.FitSettings, options.fit),
+        fit=options.fit,
         data=_data(options),
         resume=options.resume,
     )
@@ -495,27 +495,10 @@ def _add_demo(parser: ArgumentParser) -> None:
 
 def _demo(options: Namespace) -> None:
     """Run the whole product on built-in digits: printed source, handwritten target."""
-    settings = _dataclass(munitaug.DemoSettings, options.settings)
-    rows = munitaug.demo(options.out, settings=settings, resume=options.resume)
+    rows = munitaug.demo(options.out, settings=options.settings, resume=options.resume)
     print(munitaug.render_table(munitaug.summarise(rows)))
     for name in ("checkpoint", "preview.png", "augmented.h5", "results.json", "accuracy.png"):
         print(f"{name + ':':<14} {Path(options.out) / name}")
-
-
-def _semantic(value: Any) -> munitaug.SemanticOptions:
-    if isinstance(value, munitaug.SemanticOptions):
-        return value
-    return munitaug.SemanticOptions(value.weight, _dataclass(munitaug.FitSettings, value.fit))
-
-
-def _dataclass(kind: type[Any], value: Any) -> Any:
-    """Gives the dataclass of what the parser made of it: a namespace or the dataclass itself."""
-    if isinstance(value, kind):
-        return value
-    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
-    if "fit" in fields:
-        fields["fit"] = _dataclass(munitaug.FitSettings, fields["fit"])
-    return kind(**fields)
 
 
 def _with_fields(preset: Any, fields: dict[str, Any]) -> Any:

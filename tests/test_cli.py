@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 import warnings
+from operator import attrgetter
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from PIL import Image
@@ -87,6 +89,50 @@ def test_help_gives_every_field_of_the_settings(command: str, kind: type, prefix
     for name, default in settings(kind, prefix).items():
         shown = "null" if default is None else default
         assert f"default: {shown})" in options[name], options[name]
+
+
+def another(name: str, value: object) -> object:
+    """Gives a value that a setting may have, other than its own."""
+    if name.endswith(".precision"):
+        return "bfloat16"
+    if isinstance(value, bool) or value is None:
+        return "runs/adapt" if value is None else not value
+    if isinstance(value, str):
+        return "cpu" if name.endswith(".device") else "resnet18"
+    assert isinstance(value, int | float)
+    return value / 2 if isinstance(value, float) and value else 2 * value or 2
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "kind"),
+    [
+        (("train", "--source", SOURCE, "--target", TARGET), "training", munitaug.TrainConfig),
+        (("train", "--source", SOURCE, "--target", TARGET), "semantic", munitaug.SemanticOptions),
+        (("evaluate", "--source", SOURCE, "--target", TARGET), "fit", munitaug.FitSettings),
+        ((*KEPT[:4], "--checkpoint", "run"), "fit", munitaug.FitSettings),
+        (("adapt", "--source", SOURCE, "--target", TARGET), "training", munitaug.TrainConfig),
+        (("adapt", "--source", SOURCE, "--target", TARGET), "fit", munitaug.FitSettings),
+        (("demo",), "settings", munitaug.DemoSettings),
+    ],
+)
+def test_every_field_of_the_settings_arrives(
+    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], option: str, kind: type
+) -> None:
+    given: dict[str, object] = {}
+
+    def note(*_: object, **words: object) -> NoReturn:
+        given.update(words)
+        raise ValueError("noted")
+
+    name = "label_preservation" if "--label-preservation" in command else command[0]
+    monkeypatch.setattr(munitaug, name, note)
+    wanted = {name: another(name, value) for name, value in settings(kind, f"{option}.").items()}
+    wanted.pop("training.cuda_graph", None)  # refused where there is no GPU
+    words = [word for name, value in wanted.items() for word in (f"--{name}", json.dumps(value).strip('"'))]
+    assert refusal(*command, "--out", "run", *words) == "noted"
+    arrived = given[option]
+    assert isinstance(arrived, kind)
+    assert {name: attrgetter(name.removeprefix(f"{option}."))(arrived) for name in wanted} == wanted
 
 
 def test_version_is_printed() -> None:
