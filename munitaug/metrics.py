@@ -12,8 +12,7 @@ Floor 3: imports images, styles and translator; torchmetrics where a distance is
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from math import isfinite
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from munitaug.images import resize_model_images
+from munitaug.networks.modes import evaluation_mode
 from munitaug.random import seeded
 from munitaug.styles import PriorStyles, StyleSource
 from munitaug.translator import Translator
@@ -141,7 +141,7 @@ def extract_features(
         ValueError: the network gives something else, or a number that is not finite.
     """
     parts = []
-    with _asked(network):
+    with evaluation_mode(network), torch.no_grad():
         for part in tqdm(images.split(BATCH), desc=progress, unit="batch", disable=not progress, leave=False):
             features = network(_resized(part, size).to(device)).float()
             if features.ndim < 2 or len(features) != len(part):
@@ -277,7 +277,7 @@ def style_diversity(
     first, second = torch.triu_indices(k, k, offset=1)
     total = 0.0
     parts = variants.split(max(1, BATCH // k))
-    with _asked(network):
+    with evaluation_mode(network), torch.no_grad():
         for part in tqdm(parts, desc="diversity", unit="batch", disable=not progress, leave=False):
             output = network(_resized(part.flatten(0, 1), size).to(device))
             layers = [output] if isinstance(output, Tensor) else list(output)
@@ -411,21 +411,6 @@ def _translations(translator: Translator, images: Tensor, codes: Tensor, progres
             for part, style in tqdm(pairs, desc=progress, unit="batch", disable=not progress, leave=False)
         ]
     )
-
-
-@contextmanager
-def _asked(network: LayersNetwork) -> Iterator[None]:
-    """Puts the network, or the module that a bound method belongs to, into evaluation mode for a while."""
-    owner = network if isinstance(network, nn.Module) else getattr(network, "__self__", None)
-    in_training = [part for part in owner.modules() if part.training] if isinstance(owner, nn.Module) else []
-    for part in in_training:
-        part.training = False
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part in in_training:
-            part.training = True
 
 
 def _resized(images: Tensor, size: int | None) -> Tensor:

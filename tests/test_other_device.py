@@ -21,15 +21,19 @@ from torch.utils.data import DataLoader
 import munitaug
 from munitaug.adaptation import (
     VALIDATORS,
+    Bench,
     ClassicAugmentation,
+    Condition,
     build_classifier,
     collect_evidence,
     fit,
     in_fresh_styles,
+    make_oracle_task,
     make_task,
     self_train,
     source_batches,
 )
+from munitaug.adaptation.conditions import CHAINS, run_chain
 from munitaug.methods import Munit
 from munitaug.networks.norms import instance_norm
 from munitaug.networks.upsampling import doubled_conv
@@ -251,6 +255,23 @@ def test_adapt_trains_and_scores(method: str, tmp_path: Path) -> None:
         progress=False,
     )
     assert 0.0 <= adapted.accuracy <= 100.0  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("links", CHAINS, ids=" ".join)
+def test_the_chains_of_a_table_train_where_the_images_are(links: tuple[Condition, ...]) -> None:
+    """Images are float32 here, so the first batches of both are alike to the last digits."""
+    labelled = toy_domain("target", count=30, seed=1)
+    method = Munit(TINY_GREY).eval().requires_grad_(False)
+    task, oracle_task = make_task(toy_domain(count=30), labelled), make_oracle_task(labelled)
+    predictions = []
+    for device in BOTH:
+        method.to(device)
+        translators = method.translator("a", "b"), TINY_FIT, method.restyler("b")
+        bench = Bench(task.to(device), oracle_task.to(device), *translators)
+        *_, (_, classifier) = run_chain(bench, links, seed=1)
+        assert next(classifier.parameters()).device.type == torch.device(device).type
+        predictions.append(classifier(task.target_images.to(device)).detach().cpu())
+    assert_close(predictions[0], predictions[1], rtol=1e-2, atol=1e-2)
 
 
 def waits_of_training(updates: int) -> list[int]:

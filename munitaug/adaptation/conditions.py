@@ -8,16 +8,14 @@ Floor 4: imports floors 1-3.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
 
-from munitaug.adaptation.augmentation import ClassicAugmentation
-from munitaug.adaptation.classifier import build_classifier
-from munitaug.adaptation.fit import BatchOf, FitSettings, fit, source_batches, styled_batches
+from munitaug.adaptation.fit import FitSettings
 from munitaug.adaptation.self_training import self_train
-from munitaug.adaptation.stages import adapt
+from munitaug.adaptation.stages import adapt, fit_labelled
 from munitaug.adaptation.task import Task
 from munitaug.random import seed_of, seeded
 from munitaug.translator import Translator
@@ -82,28 +80,25 @@ def run_chain(
         chain: one of CHAINS, or a part of it from the left.
         seed: decides initial weights and every batch.
         progress: show progress bars.
+
+    Raises:
+        DivergenceError: a classifier's weights have become infinite or NaN.
     """
     if chain == ("adapt",):
         yield "adapt", _adapted(bench, seed, progress)
         return
-    settings, task = bench.settings, bench.oracle_task if chain[0] == "oracle" else bench.task
-    assert task is not None
-    model = build_classifier(settings.classifier, task.channels, bench.task.classes, seed_of(seed, "classifier"))
-    for condition in chain:
-        bar = f"{condition}, seed {seed}" if progress else ""
+    first, task = chain[0], bench.task
+    if first == "oracle":
+        assert bench.oracle_task is not None
+        task = replace(bench.oracle_task, classes=bench.task.classes)
+    translator = bench.translator if first == "munit" else None
+    bars = [f"{condition}, seed {seed}" if progress else "" for condition in chain]
+    model = fit_labelled(task, bench.settings, seed, translator, bars[0], augmented=first != "source")
+    yield first, model
+    for condition, bar in zip(chain[1:], bars[1:], strict=True):
         with seeded(seed_of(seed, condition), task.device):  # for dropout and the like; batches have their own seeds
-            if condition == chain[0]:
-                fit(model, _first_batches(bench, task, condition, seed), settings, bar)
-            else:
-                self_train(model, task, settings, seed, progress=bar)
+            self_train(model, task, bench.settings, seed, progress=bar)
         yield condition, model
-
-
-def _first_batches(bench: Bench, task: Task, condition: Condition, seed: int) -> BatchOf:
-    if condition == "munit":
-        assert bench.translator is not None
-        return styled_batches(task, bench.settings, seed, ClassicAugmentation(), bench.translator)
-    return source_batches(task, bench.settings, seed, None if condition == "source" else ClassicAugmentation())
 
 
 def _adapted(bench: Bench, seed: int, progress: bool) -> nn.Module:

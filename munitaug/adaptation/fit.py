@@ -22,6 +22,7 @@ from munitaug.adaptation.task import Task
 from munitaug.random import on_device, torch_generator
 from munitaug.styles import PriorStyles
 from munitaug.translator import Translator
+from munitaug.types import DivergenceError
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -165,6 +166,9 @@ def fit(
         settings: steps and learning rate.
         progress: label of the progress bar; empty for none.
         on_update: called after each update.
+
+    Raises:
+        DivergenceError: a weight has become infinite or NaN.
     """
     classifier.to(memory_format=torch.channels_last)
     optimiser, schedule = new_optimiser(classifier, settings.lr, settings.weight_decay, settings.steps)
@@ -177,7 +181,26 @@ def fit(
         update(loss, optimiser, schedule)
         if on_update is not None:
             on_update(step + 1, loss.detach(), classifier)
-    return classifier.to(memory_format=torch.contiguous_format).eval()  # as files of weights want it
+    return trained(classifier, "lr")
+
+
+def trained(classifier: nn.Module, rate: str) -> nn.Module:
+    """Gives a classifier after its last update: laid out as files of weights want it, in evaluation mode.
+
+    Args:
+        classifier: changed in place.
+        rate: name of its learning rate in the settings, for the message.
+
+    Raises:
+        DivergenceError: a weight has become infinite or NaN.
+    """
+    finite = [value.isfinite().all() for value in classifier.state_dict().values()]
+    if not bool(torch.stack(finite).all()):
+        raise DivergenceError(
+            f"training of the classifier diverged: weights are not finite; give a lower {rate} (fit.{rate}), or "
+            "float32 in place of bfloat16"
+        )
+    return classifier.to(memory_format=torch.contiguous_format).eval()
 
 
 def in_precision(settings: FitSettings, images: Tensor) -> torch.autocast:

@@ -35,6 +35,7 @@ from munitaug.adaptation.fit import (
     in_fresh_styles,
     in_precision,
     new_optimiser,
+    trained,
     update,
 )
 from munitaug.adaptation.objectives import confirmed_label_loss, information_maximisation, view_consistency
@@ -100,6 +101,9 @@ def self_train(
             generalises better where predictions are already good (stochastic weight averaging, Izmailov et al. 2018).
         progress: label of the progress bar; empty for none.
         on_update: called after each update, with the teacher as the classifier.
+
+    Raises:
+        DivergenceError: a weight has become infinite or NaN.
     """
     classifier.to(memory_format=torch.channels_last)
     optimiser, schedule = new_optimiser(
@@ -125,7 +129,7 @@ def self_train(
             on_update(step + 1, loss.detach(), teacher)
     classifier.load_state_dict(teacher.state_dict())
     estimate_norms(classifier, task.target_images)
-    return classifier.to(memory_format=torch.contiguous_format).eval()  # as files of weights want it
+    return trained(classifier, "self_lr")
 
 
 def translated_views(task: Task, settings: FitSettings, seed: int, translator: Translator) -> ViewsOf:

@@ -5,6 +5,7 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -68,6 +69,7 @@ def adapt(
         on_update: called after each update.
 
     Raises:
+        DivergenceError: a weight has become infinite or NaN.
         ValueError: unknown classifier.
     """
     short = replace(settings, self_steps=settings.start_steps)
@@ -119,6 +121,8 @@ def fit_labelled(
     translator: Translator | None = None,
     progress: str = "",
     on_update: OnUpdate | None = None,
+    *,
+    augmented: bool = True,
 ) -> nn.Module:
     """Gives a classifier of source images under classic augmentation; in evaluation mode.
 
@@ -129,14 +133,18 @@ def fit_labelled(
         translator: source -> target, on the same device: adds as many translations under fresh styles; or None.
         progress: label of the progress bar; empty for none.
         on_update: called after each update.
+        augmented: or source images as they are, which goes without translator.
+
+    Raises:
+        DivergenceError: a weight has become infinite or NaN.
+        ValueError: unknown classifier.
     """
     model = build_classifier(settings.classifier, task.channels, task.classes, seed_of(seed, "classifier"))
     model.to(task.device)
-    classic = ClassicAugmentation()
     if translator is None:
-        batches = source_batches(task, settings, seed, classic)
+        batches = source_batches(task, settings, seed, ClassicAugmentation() if augmented else None)
     else:
-        batches = styled_batches(task, settings, seed, classic, translator)
+        batches = styled_batches(task, settings, seed, ClassicAugmentation(), translator)
     with seeded(seed_of(seed, "labelled"), task.device):
         return fit(model, batches, settings, progress, on_update)
 
@@ -145,18 +153,25 @@ def fit_labelled(
 def choose(candidates: list[nn.Module], images: Tensor) -> nn.Module:
     """Gives the classifier whose predictions are surest and most evenly spread over the classes; needs no label.
 
-    Information maximisation as a validator (pytorch-adapt's IMValidator; Musgrave et al. 2022). Of equals the first.
+    Information maximisation as a validator (pytorch-adapt's IMValidator; Musgrave et al. 2022). Of equals the first;
+    one whose predictions are not finite is never chosen.
 
     Args:
         candidates: in evaluation mode; at least one.
         images: N x C x H x W in [-1, 1] of the target; the first 5000 are looked at.
+
+    Raises:
+        ValueError: no classifier has finite predictions.
     """
     shown = images[:CHOICE_IMAGES]
     scores = []
     for candidate in candidates:
         logits = torch.cat([candidate(channels_last(part)).float() for part in shown.split(SCORE_BATCH)])
         scores.append(-float(information_maximisation(logits)))
-    return candidates[scores.index(max(scores))]
+    known = [place for place, score in enumerate(scores) if math.isfinite(score)]
+    if not known:
+        raise ValueError(f"there must be a classifier whose predictions are finite numbers, got scores {scores}")
+    return candidates[max(known, key=scores.__getitem__)]
 
 
 def refine(

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from munitaug.data.domain import ImageDomain, load_in_memory
 from munitaug.data.loader import check_compatible
 from munitaug.images import uint8_to_model
+from munitaug.networks.modes import device_of, evaluation_mode
 from munitaug.random import on_device
-from munitaug.types import UNLABELLED, LabelMissingError
+from munitaug.types import LabelMissingError
 
 SCORE_BATCH = 500
 
@@ -89,12 +90,9 @@ class Scorer:
 @torch.no_grad()
 def predict(classifier: nn.Module, images: Tensor) -> Tensor:
     """Gives the N int64 predicted classes of images: N x C x H x W in [-1, 1], in evaluation mode."""
-    was_training = classifier.training
-    classifier.eval()
-    device = next(classifier.parameters()).device
-    classes = [classifier(part.to(device)).argmax(dim=1).cpu() for part in images.split(SCORE_BATCH)]
-    classifier.train(was_training)
-    return torch.cat(classes)
+    device = device_of(classifier)
+    with evaluation_mode(classifier):
+        return torch.cat([classifier(part.to(device)).argmax(dim=1).cpu() for part in images.split(SCORE_BATCH)])
 
 
 def make_task(source: ImageDomain, target: ImageDomain) -> Task:
@@ -108,7 +106,7 @@ def make_task(source: ImageDomain, target: ImageDomain) -> Task:
     labels = source.require_labels()
     source_images = _images_of(source)
     target_images = source_images if target is source else _images_of(target)
-    return Task(source_images, labels, target_images, int(labels.max()) + 1)
+    return Task(source_images, labels, target_images, source.class_count)
 
 
 def _images_of(domain: ImageDomain) -> Tensor:
@@ -121,6 +119,6 @@ def make_oracle_task(target: ImageDomain) -> Task:
     Raises:
         LabelMissingError: the target's training images have no labels.
     """
-    if target.labels is None or bool((target.labels == UNLABELLED).any()):
+    if not target.is_labelled:
         raise LabelMissingError(f"{target.name} has no labels, so there is no oracle; leave that condition out")
     return make_task(target, target)

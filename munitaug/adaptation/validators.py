@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from munitaug.adaptation.objectives import information_maximisation
 from munitaug.adaptation.task import SCORE_BATCH
+from munitaug.networks.modes import device_of, evaluation_mode
 
 SND_TEMPERATURE = 0.05
 SND_ROWS = 1000
@@ -111,13 +112,9 @@ def collect_evidence(
         ValueError: its features are not N x D, or images and labels do not fit one another.
     """
     look = _look(classifier)
-    was_training = classifier.training
-    classifier.eval()
-    try:
+    with evaluation_mode(classifier):
         source_features, source_logits = _seen(classifier, look, source_images)
         target_features, target_logits = _seen(classifier, look, target_images)
-    finally:
-        classifier.train(was_training)
     return Evidence(source_logits, source_labels.cpu(), source_features, target_logits, target_features)
 
 
@@ -422,7 +419,7 @@ def _flat(features: Tensor, name: str) -> Tensor:
 @torch.no_grad()
 def _seen(classifier: nn.Module, look: Look, images: Tensor) -> tuple[Tensor, Tensor]:
     """Gives N x D features and N x classes logits, float32 on the CPU."""
-    device = next((weight.device for weight in classifier.parameters()), images.device)
+    device = device_of(classifier)
     parts = [look(part.to(device)) for part in images.split(SCORE_BATCH)]
     return torch.cat([part[0].float().cpu() for part in parts]), torch.cat([part[1].float().cpu() for part in parts])
 

@@ -83,11 +83,26 @@ class ImageDomain(Dataset[tuple[Tensor, int]], ABC):
         Raises:
             LabelMissingError: the domain has none.
         """
-        if self.labels is None or bool((self.labels == UNLABELLED).any()):
+        labels = self.labels
+        if labels is None or not self.is_labelled:
             raise LabelMissingError(
                 f"{self.name} has no labels, but they are needed here; use a folder with one sub-folder per class"
             )
-        return self.labels
+        return labels
+
+    @property
+    def is_labelled(self) -> bool:
+        """Says whether every image has a label."""
+        return self.labels is not None and not bool((self.labels == UNLABELLED).any())
+
+    @property
+    def class_count(self) -> int:
+        """Gives the number of classes that labels are of, 0 .. class_count - 1.
+
+        Raises:
+            LabelMissingError: the domain has no labels.
+        """
+        return int(self.require_labels().max()) + 1
 
 
 class ArrayDomain(ImageDomain):

@@ -8,16 +8,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
 @contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Puts a network and all inside it into evaluation mode while the block runs, then back module by module."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
+def evaluation_mode(network: object) -> Iterator[None]:
+    """Puts a network and all inside it into evaluation mode while the block runs, then back module by module.
+
+    Args:
+        network: a module, or a method of one, which stands for its module; any other function has no mode.
+    """
+    owner = network if isinstance(network, nn.Module) else getattr(network, "__self__", None)
+    modes = [(module, module.training) for module in owner.modules()] if isinstance(owner, nn.Module) else []
     try:
+        for module, _ in modes:
+            module.training = False
         yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Gives the device of a network's first weight; the CPU for a network without weights."""
+    return next((weight.device for weight in network.parameters()), torch.device("cpu"))

@@ -104,9 +104,9 @@ def adapt(
         Interrupted: Ctrl-C or SIGTERM; continue with ``resume``.
     """
     folder = Path(out)
-    domain_a = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
-    domain_b = data.open(target, invert=data.invert_target) if isinstance(target, str) else target
-    domain_test = data.open(test, invert=data.invert_target) if isinstance(test, str) else test
+    domain_a = data.open_source(source)
+    domain_b = data.open_target(target)
+    domain_test = None if test is None else data.open_target(test)
     task = make_task(domain_a, domain_b)
     semantic = SemanticOptions(semantic_weight, fit)
     scorer = None

@@ -86,7 +86,7 @@ def save_classifier(
 
 
 def load_classifier(path: str | Path) -> nn.Module:
-    """Gives a classifier that :func:`munitaug.adapt` wrote, on the CPU in evaluation mode.
+    """Gives a classifier that :func:`munitaug.adapt` or :func:`munitaug.train` wrote, on the CPU in evaluation mode.
 
     Args:
         path: the file, or the run folder it lies in.
@@ -99,14 +99,14 @@ def load_classifier(path: str | Path) -> nn.Module:
     """
     file = Path(path) / CLASSIFIER_FILE if Path(path).is_dir() else Path(path)
     if not file.is_file():
-        raise CheckpointError(f"{file} is missing; expected the classifier that munitaug adapt writes")
+        raise CheckpointError(f"{file} is missing; expected the classifier that munitaug adapt or train writes")
     try:
         tensors, words = load_tensors(file, (FACTS_KEY,))
         facts: Json = json.loads(words[FACTS_KEY])
         model = build_classifier(facts["classifier"], facts["channels"], facts["classes"], 0)
         model.load_state_dict(tensors)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{file} holds no classifier of munitaug adapt ({error})") from error
+        raise CheckpointError(f"{file} holds no classifier of munitaug adapt or train ({error})") from error
     return model.eval()
 
 

@@ -31,7 +31,7 @@ from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import parse_spec
 from munitaug.files import only_writer_of, replacing, write_text
 from munitaug.recipes.options import DataOptions, domain_facts, refuse_other_settings
-from munitaug.types import UNLABELLED, DomainError
+from munitaug.types import DomainError
 
 
 def evaluate(
@@ -83,16 +83,15 @@ def evaluate(
     _finished_rows(path, resume)
     if checkpoint is not None:
         data = data.like(checkpoint)
-    domain_a = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
-    domain_b = data.open(target, invert=data.invert_target) if isinstance(target, str) else target
+    domain_a = data.open_source(source)
+    domain_b = data.open_target(target)
     domain_test = _open_test(target, test, data)
-    labelled = domain_b.labels is not None and bool((domain_b.labels != UNLABELLED).all())
     check_classes(domain_a, domain_test)
-    if labelled:
+    if domain_b.is_labelled:
         check_classes(domain_a, domain_b)
     bench = Bench(
         make_task(domain_a, domain_b),
-        make_oracle_task(domain_b) if labelled else None,
+        make_oracle_task(domain_b) if domain_b.is_labelled else None,
         None if checkpoint is None else shared_translator(checkpoint),
         fit,
         None if checkpoint is None else frozen_restyler(load_method(checkpoint)),
@@ -102,7 +101,7 @@ def evaluate(
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {
         "source": domain_facts(domain_a),
-        "target": domain_facts(domain_b, labels=labelled),
+        "target": domain_facts(domain_b, labels=domain_b.is_labelled),
         "test": domain_facts(domain_test),
     }
     with only_writer_of(path):
@@ -201,13 +200,14 @@ def _finished_rows(path: Path, resume: bool) -> list[Row]:
 
 
 def _open_test(target: str | ImageDomain, test: str | ImageDomain | None, data: DataOptions) -> ImageDomain:
-    if isinstance(test, ImageDomain):
-        return test
-    if test is not None:
-        return data.open(test, invert=data.invert_target)
-    if isinstance(target, str):
-        named = parse_spec(target)
-        if named is not None and named.split == "train":
-            return data.open(f"{named.name}:test", invert=data.invert_target)
-    name = target if isinstance(target, str) else target.name
-    raise DomainError(f"{name} names no test split of its own; give labelled target test images with --test SPEC")
+    images = own_test_split(target) if test is None else test
+    if images is None:
+        name = target if isinstance(target, str) else target.name
+        raise DomainError(f"{name} names no test split of its own; give labelled target test images with --test SPEC")
+    return data.open_target(images)
+
+
+def own_test_split(domain: str | ImageDomain) -> str | None:
+    """Gives the spec of the test split of a named train split, ``usps:test`` of ``usps:train``; None of all else."""
+    named = parse_spec(domain) if isinstance(domain, str) else None
+    return f"{named.name}:test" if named is not None and named.split == "train" else None

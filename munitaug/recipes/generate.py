@@ -86,7 +86,7 @@ def generate(
     own_device = _device_of_rank(resolve_device(device))
     translator = shared_translator(checkpoint, direction, own_device, precision, compile)
     data = data.like(checkpoint)
-    domain = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
+    domain = data.open_source(source)
     styles = style_source(style, translator.style_dim, translator.style_bank.cpu(), truncation)
     index = read_index(find_checkpoint(checkpoint))
     provenance = {

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from munitaug.data.domain import ImageDomain
 from munitaug.images import images_to_model, match_channels
 from munitaug.metrics import FeatureNetwork, extract_features
+from munitaug.networks.modes import device_of
 from munitaug.recipes.classifier import train_classifier
 
 SHORT_NAME = 3
@@ -61,12 +61,8 @@ class Judge:
 
     def _ask(self, network: FeatureNetwork, images: Tensor) -> Tensor:
         """Gives N x D outputs of the classifier, or of a part of it, in evaluation mode."""
-        was_training = self.classifier.training
-        self.classifier.eval()
         model_images = match_channels(images_to_model(images), self.channels)
-        outputs = extract_features(network, model_images, device=_device_of(self.classifier))
-        self.classifier.train(was_training)
-        return outputs
+        return extract_features(network, model_images, device=device_of(self.classifier))
 
     def _short(self, label: int) -> str:
         name = self.class_names[label] if label < len(self.class_names) else ""
@@ -97,7 +93,3 @@ def make_judge(judge: nn.Module | ImageDomain, images: Tensor, seed: int, progre
         )
     classifier = train_classifier(judge, seed=seed, device=device, progress=progress)
     return Judge(classifier, judge.channels, f"a small classifier of {judge.name}", judge.class_names)
-
-
-def _device_of(network: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))

@@ -25,9 +25,10 @@ from munitaug.data.specs import parse_spec
 from munitaug.files import replacing, write_text
 from munitaug.images import images_to_model, match_channels
 from munitaug.metrics import extract_features
+from munitaug.networks.modes import device_of
 from munitaug.random import random_permutation
 from munitaug.recipes.classifier import train_classifier
-from munitaug.recipes.evaluate import check_classes
+from munitaug.recipes.evaluate import check_classes, own_test_split
 from munitaug.recipes.options import DataOptions
 from munitaug.styles import style_source
 from munitaug.training import resolve_device
@@ -217,14 +218,14 @@ def label_preservation(
     translator = shared_translator(checkpoint, direction, resolve_device(device))
     styles = style_source(style, translator.style_dim, translator.style_bank.cpu(), truncation)
     data = data.like(checkpoint)
-    domain = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
+    domain = data.open_source(source)
     labels = domain.require_labels()
     wanted = _recorded_target(checkpoint, direction) if judge is None else judge
     if isinstance(wanted, nn.Module):
         asked = _given_judge(wanted, domain, judge_test, data)
     else:
-        lessons = _open_lessons(wanted, domain, data)
-        asked = _taught_judge(lessons, judge_test or _own_test_split(wanted), data, fit, seed, device, progress)
+        lessons = _open_labelled(wanted, domain, data)
+        asked = _taught_judge(lessons, judge_test or own_test_split(wanted), data, fit, seed, device, progress)
         asked.classifier.to(translator.style_bank.device)
     classes = _count_classes(asked, domain, labels)
     count = variants if translator.style_dim else 1
@@ -328,7 +329,7 @@ class _Judge(NamedTuple):
 def _given_judge(
     classifier: nn.Module, source: ImageDomain, judge_test: str | ImageDomain | None, data: DataOptions
 ) -> _Judge:
-    exam = None if judge_test is None else _open_exam(judge_test, source, data)
+    exam = None if judge_test is None else _open_labelled(judge_test, source, data)
     return _Judge(classifier, type(classifier).__name__, source.channels, None, exam)
 
 
@@ -342,29 +343,22 @@ def _taught_judge(
     progress: bool,
 ) -> _Judge:
     """Gives a classifier of labelled images, with others to test it on."""
-    taught, exam = _hold_out(lessons, seed) if judge_test is None else (lessons, _open_exam(judge_test, lessons, data))
+    taught, exam = (
+        _hold_out(lessons, seed) if judge_test is None else (lessons, _open_labelled(judge_test, lessons, data))
+    )
     classifier = train_classifier(taught, settings=fit, seed=seed, device=device, progress=progress)
     return _Judge(classifier, f"{fit.classifier} classifier", taught.channels, (lessons.name, len(taught)), exam)
 
 
-def _open_lessons(judge: str | ImageDomain, source: ImageDomain, data: DataOptions) -> ImageDomain:
-    """Gives the labelled images that teach the judge.
+def _open_labelled(given: str | ImageDomain, like: ImageDomain, data: DataOptions) -> ImageDomain:
+    """Gives labelled images of the wanted kind, to teach the judge or to test it.
 
     Raises:
-        DomainError: they have other classes than the source.
+        DomainError: they have other classes than ``like``.
         LabelMissingError: they have no labels.
-        ValueError: they are of another size than the source's.
+        ValueError: they are of another size.
     """
-    lessons = data.open(judge, invert=data.invert_target) if isinstance(judge, str) else judge
-    lessons.require_labels()
-    check_classes(source, lessons)
-    _check_size(lessons, source)
-    return lessons
-
-
-def _open_exam(exam: str | ImageDomain, like: ImageDomain, data: DataOptions) -> ImageDomain:
-    """Gives the labelled images that the judge is tested on; raises as :func:`_open_lessons` does."""
-    domain = data.open(exam, invert=data.invert_target) if isinstance(exam, str) else exam
+    domain = data.open_target(given)
     domain.require_labels()
     check_classes(like, domain)
     _check_size(domain, like)
@@ -402,12 +396,6 @@ def _recorded_target(checkpoint: str | Path, direction: str) -> str:
     )
 
 
-def _own_test_split(judge: str | ImageDomain) -> str | None:
-    """Gives the spec of the test split of a named train split; None for whatever else teaches the judge."""
-    named = parse_spec(judge) if isinstance(judge, str) else None
-    return f"{named.name}:test" if named is not None and named.split == "train" else None
-
-
 def _hold_out(domain: ImageDomain, seed: int) -> tuple[ImageDomain, ImageDomain | None]:
     """Gives the images that teach and, of each class, a fifth to test on; None where classes have fewer than five."""
     labels = domain.require_labels()
@@ -431,7 +419,7 @@ def _count_classes(judge: _Judge, source: ImageDomain, labels: Tensor) -> int:
         ValueError: its output is something else, or the source has classes that it does not know.
     """
     image = match_channels(images_to_model(source[0][0].unsqueeze(0)), judge.channels)
-    scores = extract_features(judge.classifier, image, device=_device_of(judge.classifier))
+    scores = extract_features(judge.classifier, image, device=device_of(judge.classifier))
     highest = max(int(labels.max()), -1 if judge.exam is None else int(judge.exam.require_labels().max()))
     if scores.shape[1] <= highest:
         raise ValueError(
@@ -506,7 +494,3 @@ def _number(share: float) -> float | None:
 def _columns(name: str, width: int, total: int, shares: Sequence[float]) -> str:
     kept, untranslated, alone = ("-" if math.isnan(share) else f"{share:.1f}" for share in shares)
     return f"{name:<{width}}  {total:>8}  {kept:>6}  {untranslated:>14}  {alone:>13}"
-
-
-def _device_of(network: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))

@@ -60,6 +60,14 @@ class DataOptions:
             skip_unreadable=self.skip_unreadable,
         )
 
+    def open_source(self, domain: str | ImageDomain) -> ImageDomain:
+        """Gives the source domain of a spec; a domain as it is. Raises as :meth:`open` does."""
+        return self.open(domain, invert=self.invert_source) if isinstance(domain, str) else domain
+
+    def open_target(self, domain: str | ImageDomain) -> ImageDomain:
+        """Gives the target domain of a spec; a domain as it is. Raises as :meth:`open` does."""
+        return self.open(domain, invert=self.invert_target) if isinstance(domain, str) else domain
+
     def like(self, checkpoint: str | Path) -> DataOptions:
         """Gives these options, with the channels and the size of a checkpoint's training where they are left open.
 

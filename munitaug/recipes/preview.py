@@ -102,9 +102,9 @@ def preview(
     if translator.style_dim == 0:
         wishes.check_without_styles(has_exemplars=exemplars is not None)
     sampler = style_source(style, translator.style_dim, translator.style_bank.cpu(), truncation)
-    contents = _open(source, data, data.invert_source)
-    real = None if target is None else _open(target, data, data.invert_target)
-    shown = None if exemplars is None else _open(exemplars, data, data.invert_target)
+    contents = data.open_source(source)
+    real = None if target is None else data.open_target(target)
+    shown = None if exemplars is None else data.open_target(exemplars)
     jury = None if judge is None else _open_judge(judge, data)
     painter = _make_painter(translator, contents, wishes, jury)
     codes = sampler.sample(1, max(variants, 2) if translator.style_dim else 1, torch_generator(seed, "preview"))[0]
@@ -301,14 +301,10 @@ def _real_section(real: ImageDomain, columns: int, channels: int, seed: int) -> 
     return SheetSection(f"Real images of {_short(real.name)}", (row,))
 
 
-def _open(domain: str | ImageDomain, data: DataOptions, invert: bool) -> ImageDomain:
-    return data.open(domain, invert=invert) if isinstance(domain, str) else domain
-
-
 def _open_judge(judge: str | ImageDomain | nn.Module, data: DataOptions) -> ImageDomain | nn.Module:
     if isinstance(judge, nn.Module):
         return judge
-    domain = _open(judge, data, data.invert_target)
+    domain = data.open_target(judge)
     domain.require_labels()
     return domain
 

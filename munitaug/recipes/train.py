@@ -27,10 +27,15 @@ from munitaug.method import Method, MethodConfig
 from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticConsistency
 from munitaug.networks.vgg import load_vgg_features
 from munitaug.random import random_permutation
-from munitaug.recipes.classifier import check_classifier, load_classifier, train_classifier
+from munitaug.recipes.classifier import (
+    CLASSIFIER_FILE,
+    check_classifier,
+    load_classifier,
+    save_classifier,
+    train_classifier,
+)
 from munitaug.recipes.options import CONFIG_NAME, DataOptions, differences, domain_facts, run_folder
 from munitaug.stopping import stop_on_signals
-from munitaug.tensor_files import load_tensors, save_tensors
 from munitaug.training import TrainConfig, Trainer, resolve_device
 from munitaug.training.trainer import STATE_FILE, OnStep
 from munitaug.types import CheckpointError, DomainKey
@@ -118,9 +123,9 @@ def train(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    domain_a = data.open(source, invert=data.invert_source) if isinstance(source, str) else source
-    domain_b = data.open(target, invert=data.invert_target) if isinstance(target, str) else target
-    further = [data.open(other, invert=data.invert_target) if isinstance(other, str) else other for other in others]
+    domain_a = data.open_source(source)
+    domain_b = data.open_target(target)
+    further = [data.open_target(other) for other in others]
     method_class = METHODS[method]
     settings = config or method_class.config_class.preset(preset, channels=domain_a.channels)
     domains = _name_domains([domain_a, domain_b, *further], method)
@@ -308,16 +313,11 @@ def _check_source(source: ImageDomain, settings: MethodConfig, semantic: Semanti
             "give one count for both, for example --channels 3"
         )
     if semantic.weight > 0.0:
-        classes = int(source.require_labels().max()) + 1
+        classes = source.class_count
         if semantic.classifier is None:
             build_classifier(semantic.fit.classifier, source.channels, classes, 0)
         else:
             check_classifier(load_classifier(semantic.classifier), source, classes, semantic.classifier)
-
-
-def _new_classifier(source: ImageDomain, semantic: SemanticOptions, seed: int) -> nn.Module:
-    classes = int(source.require_labels().max()) + 1
-    return build_classifier(semantic.fit.classifier, source.channels, classes, seed)
 
 
 def _semantic_classifier(
@@ -326,15 +326,13 @@ def _semantic_classifier(
     """Gives the frozen source classifier; trained once, then kept in the run folder for a resumed run."""
     if semantic.classifier is not None:
         return load_classifier(semantic.classifier)
-    path = folder / "classifier.safetensors"
+    path = folder / CLASSIFIER_FILE
     if path.exists():
-        classifier = _new_classifier(source, semantic, training.seed)
         try:
-            classifier.load_state_dict(load_tensors(path, ())[0])
-        except (CheckpointError, RuntimeError) as error:
-            raise CheckpointError(f"{path}: {error}; remove the file, and it is trained anew") from error
-        return classifier.eval()
-    seed, device = training.seed, training.device
-    classifier = train_classifier(source, settings=semantic.fit, seed=seed, device=device, progress=progress)
-    save_tensors(path, classifier.state_dict(), {})
+            return load_classifier(path)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; remove the file, and it is trained anew") from error
+    fit, classes = semantic.fit, source.class_count
+    classifier = train_classifier(source, settings=fit, seed=training.seed, device=training.device, progress=progress)
+    save_classifier(path, classifier, fit.classifier, source.channels, classes, source.class_names)
     return classifier

@@ -5,8 +5,7 @@ Floor 6: imports variants and what it imports.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 from torchvision import tv_tensors
 
+from munitaug.networks.modes import evaluation_mode
 from munitaug.random import on_device
 from munitaug.transforms.arguments import Strength, check_probability, check_variants
 from munitaug.transforms.guard import LabelGuard
@@ -200,7 +200,7 @@ class MUNITBatchTransform(nn.Module):
         drawn = self._draw([images], labels)
         variants = self._variants(images, labels, drawn.chosen, drawn.variants[0])
         score = _Scorer(classifier, loss or _cross_entropies, preprocess)
-        with torch.no_grad(), _evaluating(classifier):
+        with torch.no_grad(), evaluation_mode(classifier):
             losses = [score.losses(candidates, labels) for candidates in variants.unbind(1)]
         worst = torch.stack(losses, dim=1).argmax(dim=1).to(variants.device)
         rows = torch.arange(len(images), device=variants.device)
@@ -287,19 +287,6 @@ class _Scorer(NamedTuple):
 
 def _cross_entropies(scores: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(scores, labels, reduction="none")
-
-
-@contextmanager
-def _evaluating(classifier: object) -> Iterator[None]:
-    modules = list(classifier.modules()) if isinstance(classifier, nn.Module) else []
-    modes = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.training = False
-        yield
-    finally:
-        for module, training in zip(modules, modes, strict=True):
-            module.training = training
 
 
 def _draw_of(draw: Draw, rows: Tensor) -> Draw:

@@ -21,6 +21,7 @@ from munitaug.adaptation import (
 from munitaug.adaptation.fit import new_optimiser
 from munitaug.images import uint8_to_model
 from munitaug.methods import Munit
+from munitaug.types import DivergenceError
 from tests.runs import TINY_GREY, toy_images, toy_task
 
 QUICK = FitSettings(steps=40, self_steps=15, batch_size=16)
@@ -135,3 +136,12 @@ def test_the_learning_rate_falls_to_zero_or_stays_at_its_peak(settle: bool, last
     assert rates[0] == pytest.approx(0.01 / 25)
     assert max(rates) == pytest.approx(0.01)
     assert rates[-1] == pytest.approx(last, abs=1e-6)
+
+
+def test_weights_that_are_not_finite_are_no_result() -> None:
+    task, settings = toy_task(), dataclasses.replace(QUICK, steps=3, self_steps=3, lr=1e38, self_lr=1e38)
+    batches = source_batches(task, settings, 0, None)
+    with pytest.raises(DivergenceError, match=r"not finite; give a lower lr \(fit\.lr\)"):
+        fit(small(), batches, settings)
+    with pytest.raises(DivergenceError, match=r"not finite; give a lower self_lr \(fit\.self_lr\)"):
+        self_train(small(), task, settings, 0)

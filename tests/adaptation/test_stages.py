@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from copy import deepcopy
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -113,3 +114,10 @@ def test_stages_are_told_in_order() -> None:
     adapt(toy_task(), TINY_FIT, on_update=lambda stage, step, loss, model: told.append((stage, step)))
     of_one = [("labelled", step) for step in (1, 2, 3)] + [("self-training", step) for step in (1, 2)]
     assert told == [*of_one, *of_one, ("refining", 1), ("refining", 2)]
+
+
+def test_a_diverged_classifier_is_never_chosen() -> None:
+    images, fine, broken = torch.zeros(3, 1, 16, 16), Fixed([0, 1, 2], 1.0), Fixed([0, 1, 2], float("nan"))
+    assert choose([broken, fine], images) is fine
+    with pytest.raises(ValueError, match="must be a classifier whose predictions are finite"):
+        choose([broken], images)

@@ -47,6 +47,13 @@ def test_predictions_are_made_in_evaluation_mode_and_the_mode_is_put_back(traini
     assert classifier.training is training
 
 
+def test_a_part_that_is_frozen_stays_so() -> None:
+    classifier = nn.Sequential(Brightness(), nn.BatchNorm1d(256))
+    classifier[1].eval()
+    predict(classifier, torch.zeros(2, 1, 16, 16))
+    assert [classifier.training, classifier[1].training] == [True, False]
+
+
 def test_accuracy_is_the_share_of_right_answers_in_percent() -> None:
     labels = torch.arange(8)
     labels[5:] = 0  # three of eight are wrong

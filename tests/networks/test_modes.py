@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from munitaug.networks.modes import evaluation_mode
+from munitaug.networks.modes import device_of, evaluation_mode
 
 
 def test_every_part_gets_its_own_mode_back() -> None:
@@ -30,3 +30,17 @@ def test_batch_norm_does_not_move() -> None:
         norm(torch.full((4, 1, 2, 2), 7.0))
     assert norm.running_mean is not None
     assert norm.running_mean.item() == 0.0
+
+
+def test_a_method_stands_for_its_module_and_a_function_has_no_mode() -> None:
+    network = nn.Dropout()
+    with evaluation_mode(network.forward):
+        assert not network.training
+    assert network.training
+    with evaluation_mode(torch.relu):
+        pass
+
+
+def test_a_network_is_where_its_weights_are() -> None:
+    assert device_of(nn.Linear(1, 1, device="meta")) == torch.device("meta")
+    assert device_of(nn.Flatten()) == torch.device("cpu")
