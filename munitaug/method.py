@@ -184,6 +184,10 @@ class Method(nn.Module, ABC):
         """Gives what this method calls a domain; "a" and "b" are the first and the second of several."""
         return key
 
+    def translates(self) -> bool:
+        """Says whether its losses train translation yet; not while a method's domains learn by themselves at first."""
+        return True
+
     def prepare(self, pairs: Iterable[Pair]) -> None:
         """Runs once before step 0, for statistics that a method takes from its data; most need none."""
         del pairs

@@ -128,6 +128,7 @@ class MultiDomainLoader(PairLoader):
     """Pairs of several domains: step by step another two of them, all twos equally often.
 
     The order of the twos is shuffled anew for every round; the domain that comes first in ``domains`` is ``Pair.a``.
+    Labels are those of the first domain alone, the source: what others have is for tests.
 
     Args:
         domains: at least two, by name, alike in channels and size.
@@ -155,6 +156,7 @@ class MultiDomainLoader(PairLoader):
         super().__init__(batch_size, seed, workers)
         if len(domains) < 2:
             raise ValueError(f"at least two domains are needed, got {len(domains)}")
+        self._source = next(iter(domains))
         self._loaders = {
             (first, second): UnpairedLoader(
                 domains[first],
@@ -173,7 +175,8 @@ class MultiDomainLoader(PairLoader):
         order = random_permutation(len(self._loaders), self.seed, "domains", turn)
         names = list(self._loaders)[int(order[place])]
         pair = self._loaders[names].pair_at(turn, rows)
-        return replace(pair, seed=seed_of(self.seed, "pair", step), domains=names)
+        labels = pair.label_a if names[0] == self._source else None
+        return replace(pair, label_a=labels, seed=seed_of(self.seed, "pair", step), domains=names)
 
 
 def check_compatible(domain_a: ImageDomain, domain_b: ImageDomain, crop: int | None = None) -> None:

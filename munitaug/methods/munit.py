@@ -27,7 +27,7 @@ from munitaug.losses import (
     mode_seeking_loss,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import drawn
+from munitaug.methods.parts import check_feature_channels, drawn
 from munitaug.networks.autoencoder import AutoEncoder, AutoEncoderShape
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
 from munitaug.networks.initialise import initialise_weights
@@ -258,6 +258,8 @@ class Munit(Method):
             raise ValueError(
                 "weight_perceptual > 0 needs a feature network: pass features=..., or --vgg-weights FILE to the CLI"
             )
+        if self._config.weight_perceptual > 0.0:
+            check_feature_channels(self._config.channels)
         return (
             Phase(
                 "discriminator",

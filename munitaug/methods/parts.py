@@ -45,6 +45,33 @@ def exchange(pool: ImagePool, fresh: Tensor, pair: Pair, *purpose: int | str) ->
     return ranks.own_rows(pool.exchange(together, plan))
 
 
+def check_feature_channels(channels: int) -> None:
+    """Refuses images that a feature network of RGB images cannot take.
+
+    Raises:
+        ValueError: they are neither grey nor RGB.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"a feature network takes images of 1 or 3 channels, got {channels}; leave its term out")
+
+
+def check_compared(pair: Pair, instead: str) -> None:
+    """Refuses a batch whose images cannot be compared with one another.
+
+    Args:
+        pair: of a step.
+        instead: what to set otherwise, for the message.
+
+    Raises:
+        ValueError: the batch has one image of each domain.
+    """
+    if pair.batch_size < 2:
+        raise ValueError(
+            f"distances between images need two at a time, but the batch has {pair.batch_size} of each domain; take "
+            f"batch_size 2 or more, or {instead}"
+        )
+
+
 def compared(images: Tensor, pair: Pair) -> Tensor:
     """Gives the images that a term compares with one another: those of all ranks at this turn.
 

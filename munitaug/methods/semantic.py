@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from munitaug import ranks
 from munitaug.images import crop_padding, pad_to_multiple
 from munitaug.method import Loss, Method, MethodConfig, OptimiserSettings, Phase
 from munitaug.methods.parts import drawn
@@ -89,7 +88,7 @@ class SemanticConsistency(Method):
             LabelMissingError: the pair has no labels, or not all.
         """
         self.method.check(pair)
-        if self.weight > 0.0 and not self._between_unlabelled(pair):
+        if self.weight > 0.0 and self._is_of_source(pair):
             _check_labels(pair)
 
     def shared(self, pair: Pair) -> dict[str, Any]:
@@ -118,15 +117,15 @@ class SemanticConsistency(Method):
         logits = self._classifier[0](_translated(translator, pair, style))
         return F.cross_entropy(logits.float(), pair.label_a)
 
-    def _between_unlabelled(self, pair: Pair) -> bool:
-        """Says whether this is a pair of a method of several domains whose first image has no label to keep."""
-        several = self.method.core.domain_key("a") != "a"
-        return several and (pair.label_a is None or bool((ranks.gather(pair.label_a) == UNLABELLED).any()))
+    def _is_of_source(self, pair: Pair) -> bool:
+        """Says whether a is the first of the domains, the source; the labels of others are not asked for."""
+        core = self.method.core
+        return core.domain_key(pair.domains[0]) == core.directions[0][0]
 
     def _with_semantic_term(self, phase: Phase) -> Loss:
         def loss(pair: Pair) -> dict[str, Tensor]:
             terms = phase.loss(pair)
-            if self.weight > 0.0 and not self._between_unlabelled(pair):
+            if self.weight > 0.0 and self._is_of_source(pair) and self.method.core.translates():
                 terms["semantic"] = self.weight * self.semantic_loss(pair)
             return terms
 

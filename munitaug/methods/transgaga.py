@@ -26,7 +26,7 @@ from munitaug.losses import (
     mean_absolute_difference,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import drawn, turn_of
+from munitaug.methods.parts import check_feature_channels, drawn, turn_of
 from munitaug.networks.autoencoder import AutoEncoderShape, Decoder, StyleEncoder, StyleMlp
 from munitaug.networks.blocks import ConvUnit, ResidualBlock
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
@@ -382,10 +382,16 @@ class TransGaga(Method):
                 'appearance_features="given" needs a feature network: pass features=..., or --vgg-weights FILE to the '
                 'CLI; or set appearance_features to "random"'
             )
+        if self._config.weight_appearance > 0.0 and self._config.appearance_features == "given":
+            check_feature_channels(self._config.channels)
         return (
             Phase("discriminator", (self.discriminators,), self._discriminator_loss),
             Phase("generator", (self.coders, self.mappers), self._generator_loss),
         )
+
+    def translates(self) -> bool:
+        """Says whether the warm-up is over, in which each domain learns by itself."""
+        return int(self.finished_steps) > self._config.warm_up_steps
 
     def translator(self, source: DomainKey, target: DomainKey) -> Translator:
         """Gives the translator from one domain to the other; it shares this method's weights."""

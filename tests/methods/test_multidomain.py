@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import munitaug
+from munitaug.checkpoint import load_method
+from munitaug.data.domain import ArrayDomain
 from munitaug.methods import MultiDomain, MultiDomainConfig, Munit, SemanticConsistency
-from munitaug.types import Pair
+from munitaug.types import LabelMissingError, Pair
 from tests.methods.cases import TINY_DOMAINS
 from tests.tiny import TINY, TINY_TRAINING, tiny_classifier, tiny_domain, tiny_pair
 
@@ -103,13 +105,42 @@ def test_a_and_b_are_the_first_two() -> None:
         method.translator("x", "x")
 
 
-def test_the_label_term_is_left_out_between_unlabelled_domains() -> None:
-    method = SemanticConsistency(MultiDomain(THREE), tiny_classifier(3))
-    names = [
-        {name for phase in method.phases() for name in phase.loss(pair)}
-        for pair in (pair_of("x", "z"), replace(pair_of("y", "z"), label_a=None))
-    ]
+@pytest.mark.parametrize("domains", [("x", "y", "z"), ("a", "b", "c")])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_label_term_is_of_the_source_alone(domains: tuple[str, str, str], labelled: bool) -> None:
+    method = SemanticConsistency(MultiDomain(replace(THREE, domains=domains)), tiny_classifier(3))
+    source, other, target = domains
+    elsewhere = pair_of(other, target) if labelled else replace(pair_of(other, target), label_a=None)
+    names = []
+    for pair in (pair_of(source, target), elsewhere):
+        method.check(pair)
+        names.append({name for phase in method.phases() for name in phase.loss(pair)})
     assert names[0] - names[1] == {"semantic"}
+    with pytest.raises(LabelMissingError, match="needs labels of the source"):
+        method.check(replace(pair_of(source, target), label_a=None))
+
+
+def test_labels_of_other_domains_change_nothing(tmp_path: Path) -> None:
+    """With the label term; they may even be of other classes."""
+    weights = []
+    for number, shift in enumerate((0, 7)):
+        source, *others = (replace_name(place) for place in range(3))
+        others = [
+            ArrayDomain(each.name, each.images(range(len(each))), each.require_labels() + shift) for each in others
+        ]
+        checkpoint = munitaug.train(
+            source,
+            others[0],
+            tmp_path / str(number),
+            others=others[1:],
+            method="multidomain",
+            config=TINY_DOMAINS,
+            training=munitaug.TrainConfig(**{**vars(TINY_TRAINING), "max_steps": 6}),
+            semantic=munitaug.SemanticOptions(1.0, munitaug.FitSettings(steps=2, batch_size=4)),
+            progress=False,
+        )
+        weights.append(load_method(checkpoint).state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_three_domains_are_trained_saved_and_used_by_their_names(tmp_path: Path) -> None:

@@ -241,6 +241,12 @@ def test_images_whose_sides_are_no_multiples_can_be_trained_on() -> None:
         assert all(value.isfinite() for value in each.loss(pair).values())
 
 
+def test_a_feature_network_takes_no_images_of_four_channels() -> None:
+    method = Munit(replace(TINY, weight_perceptual=1.0, channels=4), features=nn.Flatten())
+    with pytest.raises(ValueError, match="a feature network takes images of 1 or 3 channels, got 4"):
+        method.phases()
+
+
 def test_the_perceptual_term_needs_a_feature_network() -> None:
     method = Munit(replace(TINY, weight_perceptual=1.0))
     with pytest.raises(ValueError, match=r"weight_perceptual > 0 needs a feature network: .*--vgg-weights FILE"):

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from munitaug.losses import divergence_from_normal
-from munitaug.methods import TransGaga, TransGagaConfig
+from munitaug.methods import SemanticConsistency, TransGaga, TransGagaConfig
 from munitaug.methods.transgaga import PositionCode, TransGagaTranslator, bump_maps
 from tests.methods.cases import TINY_LANDMARKS
-from tests.tiny import tiny_pair
+from tests.tiny import tiny_classifier, tiny_pair
 
 
 def fitted(positions: torch.Tensor, size: int) -> PositionCode:
@@ -107,6 +107,19 @@ def test_an_images_own_appearance_can_be_carried_over() -> None:
     codes = translator.carried_style(tiny_pair(side=18).a)
     assert codes.shape == (2, 3)
     assert not torch.equal(codes[0], codes[1])
+
+
+def test_given_features_of_four_channels_are_refused_before_the_warm_up() -> None:
+    config = replace(TINY_LANDMARKS, appearance_features="given", channels=4, warm_up_steps=2)
+    with pytest.raises(ValueError, match="a feature network takes images of 1 or 3 channels, got 4"):
+        TransGaga(config, features=nn.Flatten()).phases()
+
+
+def test_the_label_term_waits_for_the_end_of_the_warm_up() -> None:
+    """What a mapper learns before is in a basis that is then replaced."""
+    method = SemanticConsistency(TransGaga(replace(TINY_LANDMARKS, warm_up_steps=2)), tiny_classifier(3))
+    (generator,) = [phase for phase in method.phases() if phase.name == "generator"]
+    assert ["semantic" in generator.loss(tiny_pair()) for _ in range(3)] == [False, False, True]
 
 
 def test_given_features_are_needed_and_used() -> None:
