@@ -27,7 +27,7 @@ from munitaug.losses import (
     pairwise_distances,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import compared, exchange
+from munitaug.methods.parts import check_compared, compared, exchange
 from munitaug.networks.image_pool import ImagePool
 from munitaug.networks.initialise import initialise_weights
 from munitaug.networks.one_to_one import MappingShape, NetworkName
@@ -40,6 +40,7 @@ PRESETS = ("paper", "digits", "small")
 GROUP = 64
 """Images whose distances to one another are measured at a time for the statistics."""
 LEAST_DEVIATION = 1e-6
+LEAST_STATISTICS_IMAGES = 3
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,10 @@ class DistanceGanConfig:
         _ = self.shape  # refuses sizes outside their range
         if self.distance not in ("pairs", "self"):
             raise ValueError(f'distance must be "pairs" or "self", got {self.distance!r}')
-        if self.statistics_images < 2:
-            raise ValueError(f"statistics_images must be at least 2, got {self.statistics_images}")
+        if self.statistics_images < LEAST_STATISTICS_IMAGES:
+            raise ValueError(
+                f"statistics_images must be at least {LEAST_STATISTICS_IMAGES}, got {self.statistics_images}"
+            )
         for name in vars(self):
             if name.startswith("weight_") and not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
@@ -190,6 +193,9 @@ class DistanceGan(Method):
 
         Args:
             pairs: batches of training images; as many are read as ``statistics_images`` needs.
+
+        Raises:
+            ValueError: the distances of a domain are all alike.
         """
         if not self._config.normalised:
             return
@@ -204,8 +210,22 @@ class DistanceGan(Method):
         for row, images in enumerate(seen.values()):
             groups = torch.cat(images).split(GROUP)
             distances = torch.cat([self._distances(group) for group in groups]).double()
-            deviation = distances.std(correction=0).clamp_min(LEAST_DEVIATION)
+            deviation = distances.std(correction=0)
+            if not deviation >= LEAST_DEVIATION:
+                raise ValueError(
+                    f"distances between the images of domain {'ab'[row]} are all alike, so they cannot be normalised: "
+                    "their images are too few or the same; give more images, or set normalised to false"
+                )
             self.statistics[row] = torch.stack([distances.mean(), deviation]).to(self.statistics)
+
+    def check(self, pair: Pair) -> None:
+        """Refuses one image alone, which has no distance to another.
+
+        Raises:
+            ValueError: it is, and distances are between images.
+        """
+        if self._config.weight_distance > 0.0 and self._config.distance == "pairs":
+            check_compared(pair, 'distance "self"')
 
     def phases(self) -> tuple[Phase, ...]:
         """Gives discriminators, then generators, as published."""

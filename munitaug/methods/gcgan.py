@@ -22,7 +22,7 @@ from munitaug.losses import (
     pairwise_distances,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import compared, exchange
+from munitaug.methods.parts import check_compared, compared, exchange
 from munitaug.networks.image_pool import ImagePool
 from munitaug.networks.initialise import initialise_weights
 from munitaug.networks.one_to_one import MappingShape, NetworkName
@@ -179,6 +179,15 @@ class GcGan(Method):
         """Gives the Adam settings."""
         return self._config.optimiser
 
+    def check(self, pair: Pair) -> None:
+        """Refuses one image alone where distances between images count.
+
+        Raises:
+            ValueError: the batch has one image of each domain.
+        """
+        if self._config.weight_distance > 0.0:
+            check_compared(pair, "weight_distance 0")
+
     def phases(self) -> tuple[Phase, ...]:
         """Gives discriminators, then generators, as published."""
         judges = (self.discriminators, self.turned_discriminators)
@@ -250,7 +259,7 @@ class GcGan(Method):
         if config.weight_cycle > 0.0:
             back = self.generators[target](fake)
             terms[f"cycle_{source}"] = config.weight_cycle * mean_absolute_difference(back, images[source])
-        if config.weight_distance > 0.0 and pair.batch_size > 1:
+        if config.weight_distance > 0.0:
             before, after = (pairwise_distances(compared(each, pair)) for each in (images[source], fake))
             terms[f"distance_{target}"] = config.weight_distance * mean_absolute_difference(before, after)
         return terms

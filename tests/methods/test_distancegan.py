@@ -93,11 +93,17 @@ def test_statistics_are_of_single_images_and_of_as_many_as_asked_for() -> None:
     assert method.statistics[1].tolist() != pytest.approx(method.statistics[0].tolist())
 
 
-def test_equal_images_do_not_divide_by_zero() -> None:
-    method = DistanceGan(replace(TINY_DISTANCE, statistics_images=2))
-    black = torch.full((2, 3, 16, 16), -1.0)
-    method.prepare(iter([Pair(black, black)]))
-    assert method.distance_loss(black, black, "a", "b").isfinite()
+def test_equal_images_are_refused_as_nothing_to_divide_by() -> None:
+    black = torch.full((4, 3, 16, 16), -1.0)
+    with pytest.raises(ValueError, match=r"images of domain a are all alike.*or set normalised to false"):
+        DistanceGan(TINY_DISTANCE).prepare(iter([Pair(black, black)]))
+
+
+def test_one_image_of_each_domain_is_refused_where_images_are_compared() -> None:
+    with pytest.raises(ValueError, match='take batch_size 2 or more, or distance "self"'):
+        DistanceGan(TINY_DISTANCE).check(tiny_pair(count=1))
+    for changes in ({"distance": "self"}, {"weight_distance": 0.0}):
+        DistanceGan(replace(TINY_DISTANCE, **changes)).check(tiny_pair(count=1))
 
 
 def test_without_normalisation_nothing_is_read() -> None:
@@ -130,7 +136,7 @@ def test_the_digit_preset_has_the_published_generator_and_optimiser() -> None:
     [
         ({"distance": "triples"}, "distance must be"),
         ({"network": "resnext"}, "network must be one of"),
-        ({"statistics_images": 1}, "at least 2"),
+        ({"statistics_images": 2}, "at least 3"),
         ({"weight_gan": -1.0}, "weight_gan must be >= 0"),
         ({"one_sided": True, "weight_cycle": 1.0}, "needs both directions"),
         ({"channels": 0}, "channels must be 1 to 4"),

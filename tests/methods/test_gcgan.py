@@ -124,3 +124,9 @@ def test_the_pool_is_part_of_the_training_state() -> None:
     after = {name: len(value) for name, value in method.state_dict().items() if "pools" in name}
     assert set(before.values()) == {0}
     assert set(after.values()) == {2}
+
+
+def test_one_image_of_each_domain_has_no_distance_to_keep() -> None:
+    GcGan(TINY_GEOMETRY).check(tiny_pair(count=1))
+    with pytest.raises(ValueError, match="take batch_size 2 or more, or weight_distance 0"):
+        GcGan(replace(TINY_GEOMETRY, weight_distance=1.0)).check(tiny_pair(count=1))
