@@ -99,6 +99,7 @@ class Trainer:
             Interrupted: a stop was asked for; the state is saved.
             CheckpointError: there is nothing to resume, or it does not fit the method.
         """
+        self.method.train()  # one that was loaded is as in use
         first = self._restore() if resume else 0
         if others := ranks.unlike_first(first):
             raise CheckpointError(

@@ -16,11 +16,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from munitaug.method import OptimiserSettings, Phase
-from munitaug.methods import Munit, MunitConfig
+from munitaug.methods import DistanceGan, Munit, MunitConfig
 from munitaug.random import seed_of
 from munitaug.training.state import load_state
 from munitaug.training.trainer import STATE_FILE, Trainer, lr_factor
 from munitaug.types import CheckpointError, DivergenceError, Interrupted, Pair
+from tests.methods.cases import TINY_DISTANCE
 from tests.oracles import averaged_by_numpy
 from tests.tiny import TINY, TINY_TRAINING, tiny_trainer, without_averaging
 
@@ -67,6 +68,12 @@ def test_the_last_step_is_logged_and_saved_whatever_the_intervals(tmp_path: Path
     tiny_trainer(tmp_path, config).run(progress=False)
     assert [line["step"] for line in log_of(tmp_path)] == [2, 4, 5]
     assert load_state(tmp_path / STATE_FILE)[1] == 5
+
+
+def test_a_method_that_was_loaded_trains_in_training_mode(tmp_path: Path) -> None:
+    method = DistanceGan(TINY_DISTANCE).eval()
+    trained = tiny_trainer(tmp_path, TINY_TRAINING, method).run(progress=False)
+    assert all(module.training for module in trained.modules())
 
 
 def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
