@@ -226,7 +226,8 @@ def estimate_norms(classifier: nn.Module, images: Tensor) -> nn.Module:
 
     Args:
         classifier: changed in place.
-        images: N x C x H x W in [-1, 1], taken in batches whose statistics are averaged with equal weight.
+        images: N x C x H x W in [-1, 1] in random order (``Task.shuffled``), taken in batches whose statistics are
+            averaged with equal weight.
     """
     norms = [module for module in classifier.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]

@@ -158,7 +158,8 @@ def choose(candidates: list[nn.Module], images: Tensor) -> nn.Module:
 
     Args:
         candidates: in evaluation mode; at least one.
-        images: N x C x H x W in [-1, 1] of the target; the first 5000 are looked at.
+        images: N x C x H x W in [-1, 1] of the target, in random order (``Task.shuffled``): the first 5000 are looked
+            at.
 
     Raises:
         ValueError: no classifier has finite predictions.

@@ -5,7 +5,7 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from munitaug.data.domain import ImageDomain, load_in_memory
 from munitaug.data.loader import check_compatible
 from munitaug.images import uint8_to_model
 from munitaug.networks.modes import device_of, evaluation_mode
-from munitaug.random import on_device
+from munitaug.random import on_device, random_permutation
 from munitaug.types import LabelMissingError
 
 SCORE_BATCH = 500
@@ -27,7 +27,8 @@ class Task:
     Args:
         source_images: N x C x H x W in [-1, 1].
         source_labels: N int64 classes.
-        target_images: M x C x H x W in [-1, 1]; there are no target labels here.
+        target_images: M x C x H x W in [-1, 1], best in random order (:meth:`shuffled`); there are no target labels
+            here.
         classes: number of classes.
     """
 
@@ -42,6 +43,15 @@ class Task:
             each.to(device) for each in (self.source_images, self.source_labels, self.target_images)
         )
         return Task(source, labels, target, self.classes)
+
+    def shuffled(self) -> Task:
+        """Gives the same task with its target images in a random order, always the same one.
+
+        A folder lists its images class by class. What looks at the first of them (:func:`choose`), or takes them in
+        turn (:func:`estimate_norms`), would see some classes alone.
+        """
+        order = random_permutation(len(self.target_images), 0, "target images")
+        return replace(self, target_images=self.target_images[order.to(self.device)])
 
     def draw_labelled(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Gives source images and their labels, drawn with replacement by a generator on the CPU."""

@@ -107,7 +107,7 @@ def adapt(
     domain_a = data.open_source(source)
     domain_b = data.open_target(target)
     domain_test = None if test is None else data.open_target(test)
-    task = make_task(domain_a, domain_b)
+    task = make_task(domain_a, domain_b).shuffled()
     semantic = SemanticOptions(semantic_weight, fit)
     scorer = None
     if domain_test is not None:

@@ -90,7 +90,7 @@ def evaluate(
     if domain_b.is_labelled:
         check_classes(domain_a, domain_b)
     bench = Bench(
-        make_task(domain_a, domain_b),
+        make_task(domain_a, domain_b).shuffled(),
         make_oracle_task(domain_b) if domain_b.is_labelled else None,
         None if checkpoint is None else shared_translator(checkpoint),
         fit,

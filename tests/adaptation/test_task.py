@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from munitaug.adaptation import Scorer, make_oracle_task, make_task, predict
+from munitaug.adaptation import Scorer, Task, make_oracle_task, make_task, predict
 from munitaug.adaptation.task import SCORE_BATCH
 from munitaug.data.domain import ArrayDomain
 from munitaug.types import DomainError, LabelMissingError
@@ -60,6 +60,16 @@ def test_accuracy_is_the_share_of_right_answers_in_percent() -> None:
     scorer = Scorer(levels(8, labels))
     assert len(scorer) == 8
     assert scorer.accuracy_percent(Brightness()) == pytest.approx(62.5)
+
+
+def test_a_shuffled_task_has_every_class_among_its_first_images() -> None:
+    images = (torch.arange(300) // 100).float().view(-1, 1, 1, 1)  # class by class
+    task = Task(images, torch.zeros(300, dtype=torch.int64), images, 3)
+    shuffled = task.shuffled()
+    assert shuffled.target_images[:30].unique().tolist() == [0.0, 1.0, 2.0]
+    assert torch.equal(shuffled.target_images.flatten().sort().values, images.flatten())
+    assert torch.equal(shuffled.target_images, task.shuffled().target_images)
+    assert shuffled.source_images is images
 
 
 def test_scorer_needs_labels() -> None:
