@@ -119,12 +119,17 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
     def refuse(number: int) -> None:
+        tried.append(number)
         raise OSError("not here")
 
     monkeypatch.setattr(os, "fsync", refuse)
     sync_folder(tmp_path)
+    assert len(tried) == 1
     sync_folder(tmp_path / "missing")
+    assert len(tried) == 1
 
 
 def test_a_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

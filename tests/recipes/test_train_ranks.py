@@ -98,8 +98,23 @@ def test_an_existing_run_is_refused_by_the_rank_that_writes(tmp_path: Path) -> N
 
 def test_a_run_goes_on_with_other_turns(tmp_path: Path) -> None:
     """Neither ranks nor turns are settings of the run."""
-    train_tiny(tmp_path / "run", replace(TINY_TRAINING, accumulate=2))
+
+    def stop(step: int, terms: dict[str, float]) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(tmp_path / "run", replace(TINY_TRAINING, accumulate=2), on_step=stop)
     train_tiny(tmp_path / "run", resume=True)
+    train_tiny(tmp_path / "whole")
+    half, whole = (
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("run", "whole")
+    )
+    assert [line["step"] for line in half] == [line["step"] for line in whole]
+    terms = [name for name in whole[-1] if "/" in name]
+    assert "generator/semantic" in terms
+    assert [half[-1][name] for name in terms] == pytest.approx([whole[-1][name] for name in terms], rel=1e-3)
 
 
 @contextmanager
