@@ -41,7 +41,7 @@ from benchmarks.conditions import CONDITIONS, USUAL
 from benchmarks.conditions.base import Cell
 from benchmarks.pairs import PAIRS, FolderPair, PairData, PairMissingError, open_pair
 from benchmarks.rows import pack_correct
-from benchmarks.storing import append_row
+from benchmarks.storing import append_row, read_rows
 from munitaug.adaptation import (
     VALIDATORS,
     FitSettings,
@@ -256,11 +256,6 @@ def _plan(options: argparse.Namespace) -> Plan:
 def results_file(folder: Path, pair: str) -> Path:
     """Gives the file of a pair's rows."""
     return folder / f"digits-{pair.replace(':', '-')}.jsonl"
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Gives the rows of a file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def missing_jobs(pair: str, conditions: Sequence[str], seeds: int, plan: Plan, places: Places, path: Path) -> list[Job]:

@@ -43,7 +43,7 @@ from benchmarks.conditions.dann import dann
 from benchmarks.conditions.joint import SNAPSHOTS, check_skada, head_of, target_batches, with_features
 from benchmarks.digits import TestSet, Unlabelled
 from benchmarks.pairs import PAIRS, PairData, PairMissingError, open_pair
-from benchmarks.storing import append_row
+from benchmarks.storing import append_row, read_rows
 from munitaug.adaptation import (
     ClassicAugmentation,
     FitSettings,
@@ -249,7 +249,7 @@ def main() -> None:
     for row in _run(missing, options.processes):
         append_row(results_file(options.out, row["pair"]), row)
     for pair in options.pair:
-        print(f"\n{pair}\n" + table(_read(results_file(options.out, pair)), decided_by(settings, options.protocol)))
+        print(f"\n{pair}\n" + table(read_rows(results_file(options.out, pair)), decided_by(settings, options.protocol)))
 
 
 def _options() -> argparse.Namespace:
@@ -310,14 +310,10 @@ def results_file(folder: Path, pair: str) -> Path:
     return folder / f"peers-{pair.replace(':', '-')}.jsonl"
 
 
-def _read(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
 def is_finished(job: Job, folder: Path) -> bool:
     """Says whether a row of this cell under these settings stands in the folder's files."""
     wanted = (job.peer, job.seed, decided_by(job.settings, job.protocol))
-    rows = _read(results_file(folder, job.pair))
+    rows = read_rows(results_file(folder, job.pair))
     return any((row["condition"], row["seed"], row["plan"]) == wanted for row in rows)
 
 
