@@ -18,12 +18,14 @@ from benchmarks import digits
 from benchmarks.conditions import CONDITIONS, USUAL
 from benchmarks.conditions.base import Cell
 from benchmarks.digits import Job, Places, Plan, Snapshots, TestSet, Unlabelled, missing_jobs, run_job
-from benchmarks.pairs import PAIRS, PairData, PairMissingError
+from benchmarks.pairs import PAIRS, FolderPair, PairData, PairMissingError
 from benchmarks.rows import unpack_correct
+from benchmarks.storing import read_rows
 from munitaug.adaptation import FitSettings, SmallClassifier, make_task
 from munitaug.data.domain import ArrayDomain
 from munitaug.types import UNLABELLED
 from tests.runs import toy_images
+from tests.test_benchmarks_pairs import write_classes
 
 PLAN = Plan(
     FitSettings(steps=6, self_steps=5, starts=2, start_steps=2, refine_steps=5, batch_size=8), translator_steps=2
@@ -137,6 +139,56 @@ def test_what_is_there_is_not_run_again(rows: Any, tmp_path: Path, monkeypatch: 
     ]
     longer = replace(PLAN, translator_steps=3)
     assert missing_jobs("toy", ["classic"], 1, longer, places, path)[0].conditions == ("classic",)
+
+
+def test_rows_of_named_pairs_keep_their_plan() -> None:
+    """Otherwise all that is stored would be run again."""
+    for path in (Path(digits.__file__).parent / "results").glob("digits-*.jsonl"):
+        for row in read_rows(path):
+            told = row["plan"]
+            settings = FitSettings(**told["settings"])
+            plan = Plan(settings, told["translator_steps"], told["translator_preset"], told["protocol"])
+            assert digits.decided_by(plan) == told
+
+
+def test_images_of_ones_own_are_in_the_plan_and_those_of_named_pairs_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, test = (write_classes(tmp_path / name, ("cat", "dog"), 3) for name in ("source", "target"))
+    places = Places(runs=tmp_path / "runs", folders=FolderPair(source, f"{test}/cat", test, size=16, channels=1))
+    first, again = (digits.plan_of("mine", PLAN, places) for _ in range(2))
+    assert first == again
+    assert first.images.keys() == {"source", "target", "test"}
+    assert first.images["source"].startswith("6 images, ")
+    write_classes(tmp_path / "source", ("cat", "dog"), 4)
+    more = digits.plan_of("mine", PLAN, places)
+    assert {role for role in first.images if first.images[role] != more.images[role]} == {"source"}
+    monkeypatch.setattr(digits, "_open", lambda job: pair())
+    assert digits.plan_of("synthetic:digits", PLAN, Places()) == PLAN
+    assert digits.plan_of("mnist:mnist-m", PLAN, Places()).images.keys() == {"source", "target", "test", "source_test"}
+
+
+def test_rows_and_caches_of_other_images_are_not_taken_for_ones_own(rows: Any, tmp_path: Path) -> None:
+    path, places = tmp_path / "digits-toy.jsonl", Places(runs=tmp_path / "runs")
+    row = rows(pair(), ("classic",))["classic"]
+    plans = [replace(PLAN, images={"source": f"30 images, {each}"}) for each in ("one", "two")]
+    path.write_text(json.dumps(row | {"plan": digits.decided_by(plans[0])}) + "\n")
+    assert missing_jobs("toy", ["classic"], 1, plans[0], places, path) == []
+    for plan in (plans[1], PLAN):
+        assert [job.conditions for job in missing_jobs("toy", ["classic"], 1, plan, places, path)] == [("classic",)]
+    jobs = [Job("toy", 0, ("classic",), plan, places) for plan in (*plans, PLAN)]
+    assert len({digits.make_cell(job)[0].folder for job in jobs}) == 3
+
+
+def test_cells_of_one_process_have_one_thread_as_those_of_a_pool(rows: Any, tmp_path: Path) -> None:
+    rows(pair(), ())  # opens the toy pair from now on
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        (row,) = digits._run([Job("toy", 0, ("classic",), PLAN, Places(runs=tmp_path / "runs"))], 2)
+    finally:
+        torch.set_num_threads(before)
+    assert row["threads"] == 1
 
 
 def test_a_start_is_trained_once(tmp_path: Path) -> None:
