@@ -3,16 +3,21 @@
     python -m benchmarks.digits --pair mnist:usps synthetic:digits --conditions classic self-training adapt --seeds 5 \
         --data-root DATA
 
-Every condition gets the same classifier, steps and classic augmentation; translator and classifier are both reseeded. A
-condition sees labelled source images and unlabelled target images. The target's test labels are read by the score
-alone, after the classifier is final; its training labels by "oracle" alone. The last iterate is the result: nothing is
-chosen by target labels.
+Every condition gets the same classifier (but CoGAN, which is its own) and classic augmentation; translator and
+classifier are both reseeded. Updates of the classifier differ: 1200 with labels ("source", "classic", "munit" and the
+like), 600 more where self-training follows ("self-training"; 1200 more "in turn"), and 3 x (1200 + 300) + 600 = 5100 in
+"adapt", "adapt-restyled" and "self-training-restarts", whose differences are those of equal updates. A row's ``steps``
+are the updates with labels of each start, whatever follows.
+
+A condition sees labelled source images and unlabelled target images. The target's test labels are read by the score
+alone, after the classifier is final; its training labels by "oracle" alone. The last iterate is the result: within a
+run nothing is chosen by target labels. docs/digits.md names the choices between runs that were made with rows in view.
 
 Rows go to OUT/digits-PAIR.jsonl; cells that stand there are not run again. Each row has pair, condition, seed, accuracy
 in percent, which test images were right (``correct``, base64 of numpy.packbits), ``confusion`` (rows: true classes),
-``snapshots`` on the way with the scores of label-free validators, and how it came about (device, commit, date,
-command). Translators and shared classifiers are kept under --runs. Jobs are (pair, seed); --processes of them run side
-by side, of one thread each on a CPU.
+``snapshots`` on the way with the scores of label-free validators, and how it came about (device, commit, date, command,
+and ``seconds`` without what an earlier condition left under --runs). Translators and shared classifiers are kept under
+--runs. Jobs are (pair, seed); --processes of them run side by side, of one thread each on a CPU.
 """
 
 from __future__ import annotations

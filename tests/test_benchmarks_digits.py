@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import sys
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,9 @@ from torch import nn
 from benchmarks import digits
 from benchmarks.conditions import CONDITIONS, USUAL
 from benchmarks.conditions.base import Cell
+from benchmarks.conditions.cogan import CoganSettings, cogan
+from benchmarks.conditions.dtn import DtnSettings, dtn
+from benchmarks.conditions.styled import STYLED
 from benchmarks.digits import Job, Places, Plan, Snapshots, TestSet, Unlabelled, missing_jobs, run_job
 from benchmarks.pairs import PAIRS, FolderPair, PairData, PairMissingError
 from benchmarks.rows import unpack_correct
@@ -30,7 +34,7 @@ from tests.test_benchmarks_pairs import write_classes
 PLAN = Plan(
     FitSettings(steps=6, self_steps=5, starts=2, start_steps=2, refine_steps=5, batch_size=8), translator_steps=2
 )
-OURS = ("classic", "munit-semantic", "self-training-im", "self-training", "adapt-restyled", "adapt")
+QUICK_STYLED = ("munit-semantic", "munit-offline-1")
 NAMES = ("corner", "right", "left")
 
 
@@ -54,7 +58,7 @@ def pair(train_order: tuple[int, int, int] = (0, 1, 2), test_order: tuple[int, i
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Gives a function that runs a job on a toy pair and gives its rows by condition."""
 
-    def run(data: PairData, conditions: tuple[str, ...] = OURS, name: str = "runs") -> dict[str, dict[str, Any]]:
+    def run(data: PairData, conditions: tuple[str, ...], name: str = "runs") -> dict[str, dict[str, Any]]:
         monkeypatch.setattr(digits, "_open", lambda job: data)
         job = Job("toy", 0, conditions, PLAN, Places(runs=tmp_path / name))
         return {row["condition"]: row for row in run_job(job)}
@@ -77,30 +81,61 @@ def test_a_row_says_what_was_right_and_how_it_came_about(rows: Any) -> None:
     json.dumps(row)
 
 
-def test_labels_of_the_target_change_no_weights(rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test labels reach no classifier; training labels of the target reach the oracle's alone."""
-    found: dict[str, dict[str, torch.Tensor]] = {}
-    conditions = (*OURS, "oracle")
-    for name, data in (
-        ("true", pair()),
-        ("test", pair(test_order=(2, 0, 1))),
-        ("train", pair(train_order=(1, 2, 0))),
-    ):
-        weights: list[torch.Tensor] = []
+def weights_of(
+    rows: Any, data: PairData, condition: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, torch.Tensor]:
+    """Gives the weights of the classifier that a condition hands to the score."""
+    found: list[dict[str, torch.Tensor]] = []
 
-        def score(self: TestSet, classifier: nn.Module, weights: list[torch.Tensor] = weights) -> dict[str, Any]:
-            weights.append(torch.cat([parameter.detach().flatten().clone() for parameter in classifier.parameters()]))
-            return {"accuracy": 0.0}
+    def score(self: TestSet, classifier: nn.Module) -> dict[str, Any]:
+        found.append({key: value.detach().clone() for key, value in classifier.state_dict().items()})
+        return {"accuracy": 0.0}
 
-        with monkeypatch.context() as patch:
-            patch.setattr(TestSet, "score", score)
-            patch.setattr(digits, "_scored", lambda *_: [])
-            rows(data, conditions, name)
-        found[name] = dict(zip(conditions, weights, strict=True))
-    for condition in conditions:
-        assert torch.equal(found["true"][condition], found["test"][condition]), condition
-        same = torch.equal(found["true"][condition], found["train"][condition])
-        assert same == (condition != "oracle"), condition
+    with monkeypatch.context() as patch:
+        patch.setattr(TestSet, "score", score)
+        patch.setattr(digits, "_scored", lambda *_: [])
+        rows(data, (condition,), name)
+    if not found:
+        pytest.skip(f"{condition} lacks a package")
+    (weights,) = found
+    return weights
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in STYLED and name not in QUICK_STYLED else ())
+        for name in CONDITIONS
+        if name != "oracle"
+    ],
+)
+def test_labels_of_the_target_change_no_weights(condition: str, rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither labels of test images nor those of the target's training images reach a classifier."""
+    monkeypatch.setitem(CONDITIONS, "cogan", lambda cell: cogan(cell, CoganSettings(steps=2, noise=5, width=2)))
+    monkeypatch.setitem(CONDITIONS, "dtn", lambda cell: dtn(cell, DtnSettings(steps=2, width=4)))
+    monkeypatch.setattr(sys.modules["benchmarks.conditions.references"], "POOL_IMAGES", 20)
+    true = weights_of(rows, pair(), condition, "true", monkeypatch)
+    shuffled = pair(train_order=(1, 2, 0), test_order=(2, 0, 1))
+    assert same(true, weights_of(rows, shuffled, condition, "shuffled", monkeypatch))
+
+
+def test_training_labels_of_the_target_reach_the_oracle_and_test_labels_do_not(
+    rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true, test, train = (
+        weights_of(rows, data, "oracle", name, monkeypatch)
+        for name, data in (
+            ("true", pair()),
+            ("test", pair(test_order=(2, 0, 1))),
+            ("train", pair(train_order=(1, 2, 0))),
+        )
+    )
+    assert same(true, test)
+    assert not same(true, train)
 
 
 def test_snapshots_are_scored_without_target_labels(rows: Any) -> None:
@@ -114,7 +149,6 @@ def test_snapshots_are_scored_without_target_labels(rows: Any) -> None:
     ]
     assert [s["scores"] for s in first] == [s["scores"] for s in second]
     assert [s["accuracy"] for s in first] != [s["accuracy"] for s in second]
-    assert first[-1]["accuracy"] <= 100.0
     assert first[0]["scores"]["im"] != first[-1]["scores"]["im"]
 
 
