@@ -109,8 +109,8 @@ class Question:
 
 
 QUESTIONS = (
-    Question("beyond", "What ours adds to self-training", (OURS,), (SELF_TRAINING,)),
-    Question("translation", "What translation adds to ours, starts and choice being equal", (OURS,), (RESTARTS,)),
+    Question("beyond", "What ours, with more updates, adds to self-training", (OURS,), (SELF_TRAINING,)),
+    Question("translation", "What translation adds to ours, updates being equal", (OURS,), (RESTARTS,)),
     Question("alone", "What translation adds alone, without self-training", TRANSLATION_ALONE, ("classic",)),
     Question("self", "What self-training adds alone, without translation", (SELF_TRAINING,), ("classic",)),
     Question("both", "What both add together", (OURS,), ("classic",)),

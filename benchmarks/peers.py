@@ -3,9 +3,10 @@
     pip install "munitaug[peers,benchmarks]"
     python -m benchmarks.peers --pair mnist:usps --seeds 3 --data-root DATA
 
-Each peer gets the classifier, the batches of both domains, the classic augmentation, the number of updates, the
-optimiser and the schedule of the digit benchmark; its losses, and how they are put together, are the library's. What is
-not the library's default stands at the peer's function. Nothing is tuned and the last iterate is the result.
+Each peer gets the classifier, the batches of both domains, the classic augmentation, the optimiser, the schedule and
+the number of updates with labels (1200) of the digit benchmark; its losses, and how they are put together, are the
+library's. What is not the library's default stands at the peer's function. Nothing is tuned and the last iterate is
+the result.
 
 - skada-dann, skada-coral: the conditions "dann" and "coral" of benchmarks.digits.
 - pytorch-adapt-dann: its DANNHook and discriminator, gradient reversal at full strength from the start.
