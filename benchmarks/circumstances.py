@@ -15,22 +15,41 @@ import torch
 
 
 def circumstances(module: str, device: str = "cpu", arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Gives device, threads, torch, commit, date and command.
+    """Gives device, threads, torch, commit ("-dirty" where tracked files were changed), date and command.
 
     Args:
         module: that runs, for example "benchmarks.digits".
         device: "cpu" or "cuda".
         arguments: of the command; None takes those of this process.
     """
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
+        "commit": commit_of(Path.cwd()),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "command": " ".join(["python -m", module, *(sys.argv[1:] if arguments is None else arguments)]),
     }
+
+
+def commit_of(folder: Path) -> str:
+    """Gives the short name of a folder's commit, with "-dirty" where tracked files differ from it; "" without git.
+
+    Stored rows are left out of account: a run that appends to them makes nothing but them differ.
+    """
+    commit = _git(folder, "rev-parse", "--short", "HEAD")
+    places = ("--", ":(top)", ":(top,exclude)benchmarks/results")
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", *places)
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(folder: Path, *words: str) -> str:
+    """Gives what git prints; nothing where it fails."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def device_name(device: str) -> str:

@@ -26,7 +26,6 @@ One JSON line per finished cell is appended to --out; cells that stand there are
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +38,7 @@ from tqdm import tqdm
 import munitaug
 from benchmarks.circumstances import circumstances
 from benchmarks.methods import PAIRS, SIZE_PX, render_columns
-from benchmarks.storing import append_row
+from benchmarks.storing import append_row, read_rows
 
 PAIR = "synthetic:digits"
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -92,7 +91,7 @@ def main() -> None:
     options = _options()
     out: Path = options.out
     out.parent.mkdir(parents=True, exist_ok=True)
-    finished = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()] if out.exists() else []
+    finished = read_rows(out)
     data = munitaug.DataOptions(channels=1, size=SIZE_PX, data_root=options.data_root)
     domains = [data.open(spec) for spec in PAIRS[PAIR]]
     known = {(row["variant"], row["seed"], row["steps"]) for row in finished}

@@ -12,28 +12,37 @@ OPTIONS = {"benchmarks.digits": "--conditions", "benchmarks.peers": "--peers"}
 CHOICES = ("--pair", "--conditions", "--peers", "--seeds", "--processes")
 """Options that say which rows a command makes, and how many at a time; none changes a row."""
 
+FORMER_NAMES = {("adapt-restyled", "c881269"): "adapt"}
+"""(condition, commit) -> what that commit calls it."""
 
-def commands_for(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Gives each command with the results that it makes; every result stands under one of them.
 
-    A table is filled by many runs: a pair now, two more seeds later. Commands that differ in such choices alone become
-    one for each pair and number of seeds. One of another program, or without a pair or a number of seeds, stays as it
-    was recorded.
+def commands_for(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
+    """Gives each command and commit with the results that they make; every result stands under one of them.
+
+    A table is filled by many runs: a pair now, two more seeds later. Commands of a commit that differ in such choices
+    alone become one for each pair and number of seeds, with the names that conditions have in that commit. One of
+    another program, or without a pair or a number of seeds, stays as it was recorded.
     """
-    cells: dict[tuple[str, str, str, str], list[Result]] = {}
+    cells: dict[tuple[str, str, str, str, str], list[Result]] = {}
     for result in results:
         rest, which = _parts(result)
         place = (result.setting.pair, result.condition) if which else ("", "")
-        cells.setdefault((rest, which, *place), []).append(result)
-    together: dict[tuple[str, str, str, int], list[Result]] = {}
-    for (rest, which, pair, _), made in cells.items():
+        cells.setdefault((rest, which, result.circumstances.commit, *place), []).append(result)
+    together: dict[tuple[str, str, str, str, int], list[Result]] = {}
+    for (rest, which, commit, pair, _), made in cells.items():
         count = max(result.seed for result in made) + 1 if which else 0
-        together.setdefault((rest, which, pair, count), []).extend(made)
-    commands: dict[str, list[Result]] = {}
-    for (rest, which, pair, count), made in together.items():
+        together.setdefault((rest, which, commit, pair, count), []).extend(made)
+    commands: dict[tuple[str, str], list[Result]] = {}
+    for (rest, which, commit, pair, count), made in together.items():
         choice = f" --pair {pair} {which} {' '.join(_names(made))} --seeds {count}" if which else ""
-        commands.setdefault(rest + choice, []).extend(made)
+        commands.setdefault((rest + choice, commit), []).extend(made)
     return commands
+
+
+def former_names(results: Iterable[Result]) -> dict[str, str]:
+    """Gives the conditions that were called otherwise when these results were made: name -> former name."""
+    made = dict.fromkeys((result.condition, result.circumstances.commit) for result in results)
+    return {cell[0]: FORMER_NAMES[cell] for cell in made if cell in FORMER_NAMES}
 
 
 def _parts(result: Result) -> tuple[str, str]:
@@ -52,5 +61,6 @@ def _parts(result: Result) -> tuple[str, str]:
     return " ".join(kept), which[0]
 
 
-def _names(results: Iterable[Result]) -> list[str]:
-    return list(dict.fromkeys(result.condition for result in results))
+def _names(results: Sequence[Result]) -> list[str]:
+    former = former_names(results)
+    return list(dict.fromkeys(former.get(result.condition, result.condition) for result in results))

@@ -3,16 +3,21 @@
     python -m benchmarks.digits --pair mnist:usps synthetic:digits --conditions classic self-training adapt --seeds 5 \
         --data-root DATA
 
-Every condition gets the same classifier, steps and classic augmentation; translator and classifier are both reseeded. A
-condition sees labelled source images and unlabelled target images. The target's test labels are read by the score
-alone, after the classifier is final; its training labels by "oracle" alone. The last iterate is the result: nothing is
-chosen by target labels.
+Every condition gets the same classifier (but CoGAN, which is its own) and classic augmentation; translator and
+classifier are both reseeded. Updates of the classifier differ: 1200 with labels ("source", "classic", "munit" and the
+like), 600 more where self-training follows ("self-training"; 1200 more "in turn"), and 3 x (1200 + 300) + 600 = 5100 in
+"adapt", "adapt-restyled" and "self-training-restarts", whose differences are those of equal updates. A row's ``steps``
+are the updates with labels of each start, whatever follows.
+
+A condition sees labelled source images and unlabelled target images. The target's test labels are read by the score
+alone, after the classifier is final; its training labels by "oracle" alone. The last iterate is the result: within a
+run nothing is chosen by target labels. docs/digits.md names the choices between runs that were made with rows in view.
 
 Rows go to OUT/digits-PAIR.jsonl; cells that stand there are not run again. Each row has pair, condition, seed, accuracy
 in percent, which test images were right (``correct``, base64 of numpy.packbits), ``confusion`` (rows: true classes),
-``snapshots`` on the way with the scores of label-free validators, and how it came about (device, commit, date,
-command). Translators and shared classifiers are kept under --runs. Jobs are (pair, seed); --processes of them run side
-by side, of one thread each on a CPU.
+``snapshots`` on the way with the scores of label-free validators, and how it came about (device, commit, date, command,
+and ``seconds`` without what an earlier condition left under --runs). Translators and shared classifiers are kept under
+--runs. Jobs are (pair, seed); --processes of them run side by side, of one thread each on a CPU.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ import math
 import os
 import queue
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
@@ -39,9 +44,9 @@ import munitaug
 from benchmarks.circumstances import circumstances
 from benchmarks.conditions import CONDITIONS, USUAL
 from benchmarks.conditions.base import Cell
-from benchmarks.pairs import PAIRS, FolderPair, PairData, PairMissingError, open_pair
+from benchmarks.pairs import PAIRS, FolderPair, PairData, PairMissingError, open_pair, own_images
 from benchmarks.rows import pack_correct
-from benchmarks.storing import append_row
+from benchmarks.storing import append_row, read_rows
 from munitaug.adaptation import (
     VALIDATORS,
     FitSettings,
@@ -69,12 +74,14 @@ class Plan:
         translator_steps: updates of every translator.
         translator_preset: of METHODS' configurations.
         protocol: "full", or "sampled" (2000 MNIST and 1800 USPS training images).
+        images: fingerprints of a pair of one's own folders or photographs, see :func:`own_images`; empty for others.
     """
 
     settings: FitSettings = FitSettings()
     translator_steps: int = 1000
     translator_preset: str = "small"
     protocol: str = "full"
+    images: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -185,17 +192,19 @@ def main() -> None:
     if unknown:
         raise SystemExit(f"unknown conditions {', '.join(unknown)}; choose from {', '.join(CONDITIONS)}")
     options.out.mkdir(parents=True, exist_ok=True)
-    jobs = []
+    jobs, plans = [], dict.fromkeys(options.pair, plan)
     for pair in options.pair:
-        missing = _why_not(pair, plan, places)
-        if missing:
-            print(f"{pair} is left out: {missing}")
+        try:
+            plans[pair] = plan_of(pair, plan, places)
+        except PairMissingError as error:
+            print(f"{pair} is left out: {error}")
             continue
-        jobs += missing_jobs(pair, options.conditions, options.seeds, plan, places, results_file(options.out, pair))
+        path = results_file(options.out, pair)
+        jobs += missing_jobs(pair, options.conditions, options.seeds, plans[pair], places, path)
     for row in _run(jobs, options.processes):
         append_row(results_file(options.out, row["pair"]), row)
     for pair in options.pair:
-        print(f"\n{pair}\n" + _table(read_rows(results_file(options.out, pair)), plan))
+        print(f"\n{pair}\n" + _table(read_rows(results_file(options.out, pair)), plans[pair]))
 
 
 def _options() -> argparse.Namespace:
@@ -258,11 +267,6 @@ def results_file(folder: Path, pair: str) -> Path:
     return folder / f"digits-{pair.replace(':', '-')}.jsonl"
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Gives the rows of a file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
 def missing_jobs(pair: str, conditions: Sequence[str], seeds: int, plan: Plan, places: Places, path: Path) -> list[Job]:
     """Gives a job for each seed that lacks a condition under this plan."""
     wanted = decided_by(plan)
@@ -275,18 +279,22 @@ def missing_jobs(pair: str, conditions: Sequence[str], seeds: int, plan: Plan, p
     return jobs
 
 
+def plan_of(pair: str, plan: Plan, places: Places) -> Plan:
+    """Gives the plan of a pair, with the fingerprints of images of one's own.
+
+    Raises:
+        PairMissingError: the pair cannot be opened here.
+    """
+    data = _open(Job(pair, 0, (), plan, places))
+    return replace(plan, images=own_images(pair, data, places.folders))
+
+
 def decided_by(plan: Plan) -> Row:
-    """Gives the plan as it stands in a row."""
+    """Gives the plan as it stands in a row; without images where there are none to tell."""
     facts: Row = json.loads(json.dumps(asdict(plan)))
+    if not facts["images"]:
+        del facts["images"]
     return facts
-
-
-def _why_not(pair: str, plan: Plan, places: Places) -> str:
-    try:
-        _open(Job(pair, 0, (), plan, replace(places, device="cpu")))
-    except PairMissingError as error:
-        return str(error)
-    return ""
 
 
 def _open(job: Job) -> PairData:
@@ -306,6 +314,8 @@ def _run(jobs: Sequence[Job], processes: int) -> Iterator[Row]:
     count = sum(len(job.conditions) for job in jobs)
     with tqdm(total=count, desc="cells", unit="cell") as bar:
         if processes <= 1 or len(jobs) <= 1 or jobs[0].places.device != "cpu":
+            if jobs and jobs[0].places.device == "cpu":
+                _one_thread()  # as in a pool: bits depend on the number of threads
             for job in jobs:
                 for row in run_job(job):
                     yield row

@@ -23,6 +23,7 @@ from benchmarks.statistics import (
     Selection,
     Summary,
     compare,
+    corrected_level,
     holm,
     mcnemar,
     selection_table,
@@ -108,8 +109,8 @@ class Question:
 
 
 QUESTIONS = (
-    Question("beyond", "What ours adds to self-training", (OURS,), (SELF_TRAINING,)),
-    Question("translation", "What translation adds to ours, starts and choice being equal", (OURS,), (RESTARTS,)),
+    Question("beyond", "What ours, with more updates, adds to self-training", (OURS,), (SELF_TRAINING,)),
+    Question("translation", "What translation adds to ours, updates being equal", (OURS,), (RESTARTS,)),
     Question("alone", "What translation adds alone, without self-training", TRANSLATION_ALONE, ("classic",)),
     Question("self", "What self-training adds alone, without translation", (SELF_TRAINING,), ("classic",)),
     Question("both", "What both add together", (OURS,), ("classic",)),
@@ -124,6 +125,8 @@ class Answer:
         title: of the pair, in words.
         development: the pair served to choose defaults, so this answer is no evidence.
         corrected: p value after Holm over all settings of the question; None without a test and on development pairs.
+        strict: the difference with its interval at the level corrected over all settings of the question; None on
+            development pairs and where there is one setting alone.
     """
 
     question: Question
@@ -135,6 +138,7 @@ class Answer:
     difference: Difference
     test: McNemar | None
     corrected: float | None
+    strict: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -214,6 +218,10 @@ class PairFindings:
     def best_resembled(self, translation: bool) -> Published | None:
         """Gives the highest published figure of the pair that this one stands for."""
         return next((entry for entry in self.resembled if entry.translation or not translation), None)
+
+    def has_other_protocol(self, entry: Published) -> bool:
+        """Tells whether a published figure is of other images than these, as far as is known."""
+        return entry.protocol not in (self.setting.protocol or "full", "as published")
 
     @property
     def seeds(self) -> int:
@@ -300,19 +308,39 @@ def count_verdicts(answers: Sequence[Answer]) -> Counter[Verdict]:
     return Counter(answer.difference.verdict for answer in answers if not answer.development)
 
 
+def count_strict_verdicts(answers: Sequence[Answer]) -> Counter[Verdict]:
+    """Gives how often each verdict came when intervals are corrected over the settings; none for one setting alone."""
+    return Counter(answer.strict.verdict for answer in answers if answer.strict is not None)
+
+
 def headline(answers: Sequence[Answer], what: str) -> str:
-    """Gives the answer to one question in a sentence.
+    """Gives the answer to one question in a sentence, and in another what is left of it when corrected over the pairs.
 
     Args:
         answers: of that question.
         what: both conditions, for the sentence that says that nothing is known.
     """
-    counts = count_verdicts(answers)
-    total = counts.total()
-    if not total:
+    counts, strict = count_verdicts(answers), count_strict_verdicts(answers)
+    if not counts.total():
         return f"Not measured yet: no pair has {what}."
     pairs = "pairs" if len({answer.setting.pair for answer in answers}) == len(answers) else "settings"
-    parts = []
+    said = _sentence(counts, pairs)
+    if not strict:
+        return said
+    # corrected intervals hold the others, so equal counts are of the same pairs
+    left = "the same." if strict == counts else _sentence(strict, pairs)
+    level = f"{strict.total()} {pairs} ({100.0 * corrected_level(strict.total()):.4g}% each)"
+    return f"{said} With intervals corrected over the {level}: {left[0].lower()}{left[1:]}"
+
+
+def _sentence(counts: Counter[Verdict], pairs: str) -> str:
+    """Gives counted verdicts in words.
+
+    Args:
+        counts: at least one.
+        pairs: "pairs" or "settings".
+    """
+    total, parts = counts.total(), []
     if counts["better"] == total:
         return "Yes, on the one pair measured." if total == 1 else f"Yes, on all {total} {pairs}."
     if counts["better"]:
@@ -380,7 +408,7 @@ def _best_first(literature: Sequence[Published], pair: str) -> tuple[Published, 
 
 
 def _answers(question: Question, pairs: Sequence[PairFindings]) -> tuple[Answer, ...]:
-    answers = []
+    answers, compared = [], []
     for pair in pairs:
         first, second = pair.line(*question.first), pair.line(*question.second)
         if first is None or second is None:
@@ -390,6 +418,13 @@ def _answers(question: Question, pairs: Sequence[PairFindings]) -> tuple[Answer,
             names = first.condition, second.condition
             test = mcnemar(first.results, second.results)
             answers.append(Answer(question, pair.setting, pair.title, pair.development, *names, difference, test, None))
+            compared.append((first.results, second.results))
+    count = sum(not answer.development for answer in answers)
+    if count > 1:
+        for place, answer in enumerate(answers):
+            if not answer.development:
+                strict = compare(*compared[place], corrected_level(count))
+                answers[place] = replace(answer, strict=strict)
     return _corrected(answers)
 
 

@@ -22,7 +22,6 @@ JSON line per finished cell is appended to --out; cells that stand there are not
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,7 @@ from benchmarks.conditions.plain import oracle
 from benchmarks.conditions.self_training import SEMANTIC_WEIGHT
 from benchmarks.digits import Job, Places, Plan, make_cell
 from benchmarks.pairs import PAIRS
-from benchmarks.storing import append_row
+from benchmarks.storing import append_row, read_rows
 from munitaug.adaptation import FitSettings, predict
 from munitaug.random import torch_generator
 
@@ -148,7 +147,7 @@ def main() -> None:
     places = Places(options.data_root, runs=options.runs, device=options.device)
     out: Path = options.out
     out.parent.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()] if out.exists() else []
+    rows = read_rows(out)
     known = {(row["pair"], row["seed"], row["translator-steps"]) for row in rows}
     wanted = [(pair, seed, plan.translator_steps) for pair in options.pair for seed in range(options.seeds)]
     for pair, seed, steps in tqdm([cell for cell in wanted if cell not in known], desc="cells", unit="cell"):

@@ -25,7 +25,6 @@ One JSON line per finished cell is appended to --out; a sheet of both paths goes
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -39,7 +38,7 @@ import munitaug
 from benchmarks.circumstances import circumstances
 from benchmarks.claims import Row
 from benchmarks.methods import SIZE_PX, render_columns
-from benchmarks.storing import append_row
+from benchmarks.storing import append_row, read_rows
 from munitaug.random import torch_generator
 
 METHODS = ("transgaga", "munit")
@@ -160,7 +159,7 @@ def main() -> None:
     options = _options()
     out: Path = options.out
     out.parent.mkdir(parents=True, exist_ok=True)
-    finished = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()] if out.exists() else []
+    finished = read_rows(out)
     known = {(row["method"], row["seed"], row["steps"]) for row in finished}
     data = munitaug.DataOptions(channels=1, size=SIZE_PX)
     plain = [data.open(f"synthetic-digits:{split}") for split in ("train", "test")]

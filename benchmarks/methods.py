@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 import munitaug
 from benchmarks.circumstances import circumstances
-from benchmarks.storing import append_row
+from benchmarks.storing import append_row, read_rows
 
 SIZE_PX = 16
 PAIRS = {
@@ -70,7 +70,7 @@ def main() -> None:
     options = _options()
     out: Path = options.out or Path(f"benchmarks/results/methods-{options.pair.replace(':', '-')}.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
-    finished = _read(out)
+    finished = read_rows(out)
     methods = [BASELINE, *(options.methods or munitaug.METHODS)]
     wanted = [
         Job(
@@ -112,10 +112,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"), help="folder of the trained translators")
     parser.add_argument("--out", type=Path, default=None, help="default: benchmarks/results/methods-PAIR.jsonl")
     return parser.parse_args()
-
-
-def _read(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def _key(job: Job) -> tuple[object, ...]:

@@ -44,6 +44,9 @@ RENDERED_TEST_IMAGES = 2000
 FRAMED_PX = {"mnist": 28, "usps": 22, "digits": 22}
 """Height in pixels at which a set is shown inside 32 px."""
 FRAME_PX = 32
+PHOTOGRAPHED = ("mnist-m",)
+"""Sets that are made of photographs of one's own."""
+FINGERPRINT_DIGITS = 16
 RENDERING_SOURCES = ("synthetic.py", "glyphs.py", "backdrops.py", "fit.py")
 
 
@@ -173,6 +176,27 @@ def open_pair(
         return _open_recipe(recipe, data_root, protocol, seed, photographs, cache)
     except (DomainError, ImportError) as error:
         raise PairMissingError(f"{name} cannot be opened: {error}") from error
+
+
+def own_images(name: str, data: PairData, folders: FolderPair | None = None) -> dict[str, str]:
+    """Gives what tells a pair of one's own folders or photographs from others of its name: domain -> fingerprint.
+
+    Empty for pairs of published and rendered sets, which their name tells.
+
+    Args:
+        name: of the pair.
+        data: its domains.
+        folders: they come from; None for a pair of PAIRS.
+    """
+    recipe = PAIRS.get(name)
+    if folders is None and (recipe is None or not {recipe.source, recipe.target} & set(PHOTOGRAPHED)):
+        return {}
+    domains = {"source": data.source, "target": data.target, "test": data.target_test, "source_test": data.source_test}
+    return {
+        role: f"{len(domain)} images, {domain.fingerprint(labels=True)[:FINGERPRINT_DIGITS]}"
+        for role, domain in domains.items()
+        if domain is not None
+    }
 
 
 def _open_folders(folders: FolderPair, data_root: str | Path | None) -> PairData:

@@ -3,9 +3,10 @@
     pip install "munitaug[peers,benchmarks]"
     python -m benchmarks.peers --pair mnist:usps --seeds 3 --data-root DATA
 
-Each peer gets the classifier, the batches of both domains, the classic augmentation, the number of updates, the
-optimiser and the schedule of the digit benchmark; its losses, and how they are put together, are the library's. What is
-not the library's default stands at the peer's function. Nothing is tuned and the last iterate is the result.
+Each peer gets the classifier, the batches of both domains, the classic augmentation, the optimiser, the schedule and
+the number of updates with labels (1200) of the digit benchmark; its losses, and how they are put together, are the
+library's. What is not the library's default stands at the peer's function. Nothing is tuned and the last iterate is
+the result.
 
 - skada-dann, skada-coral: the conditions "dann" and "coral" of benchmarks.digits.
 - pytorch-adapt-dann: its DANNHook and discriminator, gradient reversal at full strength from the start.
@@ -24,9 +25,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ from benchmarks.conditions.coral import coral
 from benchmarks.conditions.dann import dann
 from benchmarks.conditions.joint import SNAPSHOTS, check_skada, head_of, target_batches, with_features
 from benchmarks.digits import TestSet, Unlabelled
-from benchmarks.pairs import PAIRS, PairData, PairMissingError, open_pair
-from benchmarks.storing import append_row
+from benchmarks.pairs import PAIRS, PairData, PairMissingError, open_pair, own_images
+from benchmarks.storing import append_row, read_rows
 from munitaug.adaptation import (
     ClassicAugmentation,
     FitSettings,
@@ -71,6 +72,7 @@ class Job:
         photographs: folder of photographs, for mnist:mnist-m.
         device: "cpu" or "cuda".
         cache: folder of rendered sets.
+        images: fingerprints of photographs of one's own; empty for pairs without.
     """
 
     pair: str
@@ -82,6 +84,7 @@ class Job:
     photographs: str | None
     device: str
     cache: Path
+    images: Mapping[str, str] = field(default_factory=dict)
 
 
 def pytorch_adapt_dann(cell: Cell) -> nn.Module:
@@ -228,28 +231,13 @@ def main() -> None:
     settings = FitSettings(steps=options.steps, precision=options.precision)
     able = [peer for peer in options.peers if not _said(_missing_package(peer), peer)]
     options.out.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        Job(
-            pair,
-            peer,
-            seed,
-            settings,
-            options.protocol,
-            options.data_root,
-            options.photographs,
-            options.device,
-            options.runs / "rendered",
-        )
-        for pair in options.pair
-        for seed in range(options.seeds)
-        for peer in able
-    ]
-    closed = {pair for pair in options.pair if _said(_why_closed(pair, jobs), pair)}
-    missing = [job for job in jobs if job.pair not in closed and not is_finished(job, options.out)]
-    for row in _run(missing, options.processes):
+    jobs = [job for pair in options.pair for job in _jobs(pair, able, settings, options)]
+    for row in _run([job for job in jobs if not is_finished(job, options.out)], options.processes):
         append_row(results_file(options.out, row["pair"]), row)
+    images = {job.pair: job.images for job in jobs}
     for pair in options.pair:
-        print(f"\n{pair}\n" + table(_read(results_file(options.out, pair)), decided_by(settings, options.protocol)))
+        plan = decided_by(settings, options.protocol, images.get(pair, {}))
+        print(f"\n{pair}\n" + table(read_rows(results_file(options.out, pair)), plan))
 
 
 def _options() -> argparse.Namespace:
@@ -284,14 +272,18 @@ def _missing_package(peer: str) -> str:
     return ""
 
 
-def _why_closed(pair: str, jobs: Sequence[Job]) -> str:
-    job = next((each for each in jobs if each.pair == pair), None)
+def _jobs(pair: str, able: Sequence[str], settings: FitSettings, options: argparse.Namespace) -> list[Job]:
+    """Gives the cells of a pair; of one that cannot be opened it says why, and gives none."""
+    if not able:
+        return []
+    places = (options.data_root, options.photographs, options.device, options.runs / "rendered")
+    job = Job(pair, able[0], 0, settings, options.protocol, *places)
     try:
-        if job is not None:
-            _open(job)
+        job = replace(job, images=own_images(pair, _open(job)))
     except PairMissingError as error:
-        return str(error)
-    return ""
+        _said(str(error), pair)
+        return []
+    return [replace(job, peer=peer, seed=seed) for seed in range(options.seeds) for peer in able]
 
 
 def _open(job: Job) -> PairData:
@@ -310,27 +302,25 @@ def results_file(folder: Path, pair: str) -> Path:
     return folder / f"peers-{pair.replace(':', '-')}.jsonl"
 
 
-def _read(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
 def is_finished(job: Job, folder: Path) -> bool:
     """Says whether a row of this cell under these settings stands in the folder's files."""
-    wanted = (job.peer, job.seed, decided_by(job.settings, job.protocol))
-    rows = _read(results_file(folder, job.pair))
+    wanted = (job.peer, job.seed, decided_by(job.settings, job.protocol, job.images))
+    rows = read_rows(results_file(folder, job.pair))
     return any((row["condition"], row["seed"], row["plan"]) == wanted for row in rows)
 
 
-def decided_by(settings: FitSettings, protocol: str) -> Row:
-    """Gives what decides a row besides pair, peer and seed, as it stands in the row."""
+def decided_by(settings: FitSettings, protocol: str, images: Mapping[str, str]) -> Row:
+    """Gives what decides a row besides pair, peer and seed, as it stands in the row; without images where none are."""
     facts: Row = json.loads(json.dumps({"settings": asdict(settings), "protocol": protocol}))
-    return facts
+    return facts | {"images": dict(images)} if images else facts
 
 
 def _run(jobs: Sequence[Job], processes: int) -> Iterator[Row]:
     """Gives the rows of all jobs as they finish, with a progress bar."""
     with tqdm(total=len(jobs), desc="cells", unit="cell") as bar:
         if processes <= 1 or len(jobs) <= 1 or jobs[0].device != "cpu":
+            if jobs and jobs[0].device == "cpu":
+                torch.set_num_threads(1)  # as in a pool: bits depend on the number of threads
             for job in jobs:
                 yield run_cell(job)
                 bar.update()
@@ -366,7 +356,11 @@ def run_cell(job: Job) -> Row:
     row["snapshots"] = _scored(kept, cell, test)
     row |= {"protocol": job.protocol, "size": data.size, "channels": data.channels}
     row |= {"classifier": job.settings.classifier, "steps": job.settings.steps}
-    row |= {"plan": decided_by(job.settings, job.protocol), "last_iterate": True, "seconds": round(seconds, 1)}
+    row |= {
+        "plan": decided_by(job.settings, job.protocol, job.images),
+        "last_iterate": True,
+        "seconds": round(seconds, 1),
+    }
     return row | circumstances("benchmarks.peers", job.device)
 
 

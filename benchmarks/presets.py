@@ -15,8 +15,6 @@ One JSON line per finished cell is appended to --out; cells that stand there are
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,7 +24,8 @@ from typing import Any
 import torch
 
 import munitaug
-from benchmarks.storing import append_row
+from benchmarks.circumstances import commit_of
+from benchmarks.storing import append_row, read_rows
 
 SOURCE, TARGET, SIZE_PX = "synthetic-digits:train", "usps:train", 16
 SCORED_IMAGES = 2000
@@ -62,7 +61,7 @@ def main() -> None:
     options = _options()
     out: Path = options.out
     out.parent.mkdir(parents=True, exist_ok=True)
-    finished = _read(out)
+    finished = read_rows(out)
     data = munitaug.DataOptions(channels=1, size=SIZE_PX, data_root=options.data_root)
     source, target = data.open(SOURCE), data.open(TARGET)
     judge = _judge(target)
@@ -88,10 +87,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", choices=list(variants()), default=list(variants()), metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/presets.jsonl"))
     return parser.parse_args()
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def _judge(target: munitaug.ImageDomain) -> torch.nn.Module:
@@ -121,7 +116,6 @@ def _cell(
         styles = torch.randn(len(images), 2, translator.style_dim, generator=generator)
         first, second = translator.translate(images, styles).unbind(1)
         kept = float((judge(first).argmax(1) == labels).float().mean())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "variant": name,
         "seed": seed,
@@ -129,7 +123,7 @@ def _cell(
         "kept": round(100.0 * kept, 2),
         "diversity": round(float((first - second).abs().mean()), 4),
         "device": "cpu",
-        "commit": commit.stdout.strip(),
+        "commit": commit_of(Path.cwd()),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 

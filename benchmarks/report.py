@@ -40,6 +40,8 @@ from benchmarks.rows import PATTERNS, Setting, main_settings, read_results
 from benchmarks.statistics import RESAMPLES
 from benchmarks.tables import (
     CORE_CONDITIONS,
+    IN_VIEW,
+    OTHER_PROTOCOL,
     VERDICTS,
     difference_text,
     duration_text,
@@ -176,6 +178,8 @@ def render_page(findings: Findings, sheets: Sequence[Sheet] = (), now: datetime 
         other_sheets=rest,
         matrices=MATRICES,
         verdicts=VERDICTS,
+        in_view=IN_VIEW,
+        other_protocol=OTHER_PROTOCOL,
         marks=SELECTION_MARKS,
         resamples=f"{RESAMPLES:,}",
         literature=literature_of(findings),

@@ -6,12 +6,13 @@
 First the machine's peaks are measured: products of large matrices (operations a second, in the precision of the work),
 copies in memory and writes to disk (bytes a second). Then, for each piece of work, what it takes at least:
 
-- operations: multiplications and additions of its convolutions and products, counted while it runs;
+- operations: multiplications and additions of its convolutions and products, counted while it runs (of a convolution
+  after Winograd those of its products of tiles, so rows of before and after it have other floors);
 - bytes: what these convolutions and products read and write, as if all between them (norms, activations, padding,
   losses) were fused into them, and seven numbers per weight for Adam (gradient, weight and two moments read, the last
   three written).
 
-The floor is the larger of operations over peak and bytes over bandwidth; no arrangement of the same layers is faster.
+The floor is the larger of operations over peak and bytes over bandwidth; no arrangement of the same sums is faster.
 That of a file is the floor of its translations and of compressing the images (at zlib's rate for noise, on all cores),
 because both use the same cores on a CPU; or, if that is more, the time to write them to disk. Measured is the median of
 several runs through the public functions. ``share`` is floor over measured: 1 is perfect. One JSON line per piece is

@@ -5,6 +5,7 @@ score of the same classifier. Spread over seeds alone overlooks the second, a te
 
 - Within a condition: mean, standard deviation, lowest run, collapsed runs, Student's interval over seeds.
 - Between two conditions: :func:`bootstrap_interval`, over seeds and test images at once. This is what claims rest on.
+  Where several pairs are asked one question, it is also given at the level of :func:`corrected_level`.
 - For one seed, declared beforehand: :func:`mcnemar`, corrected for the number of pairs by :func:`holm`.
 - Between ways of choosing a checkpoint: :func:`selection_table`.
 
@@ -27,6 +28,7 @@ from benchmarks.rows import Result, Snapshot
 
 POINTS_BELOW_SOURCE = 10.0
 RESAMPLES = 10_000
+LEVEL = 0.95
 LAST_ITERATE = "last iterate"
 ORACLE_CHOICE = "oracle choice"
 
@@ -57,7 +59,7 @@ class Difference:
     """Accuracy of one condition minus that of another, in points, over the seeds that both have.
 
     Args:
-        low, high: ends of the 95% interval; NaN where there is none.
+        low, high: ends of the interval, of 95% unless another level was asked for; NaN where there is none.
         seeds: how many both have.
         images: test images that were resampled; 0 where bits are missing.
         basis: "seeds and images": bootstrap over both. "images": there is one seed, and chance between seeds is not
@@ -147,19 +149,30 @@ def collapsed_seeds(accuracies: Mapping[int, float], source_mean: float | None =
     return tuple(seed for seed, accuracy in accuracies.items() if accuracy < limit)
 
 
-def student_half_width(values: Sequence[float]) -> float:
-    """Gives half the width of Student's 95% interval of the mean, t * sd / sqrt(n); NaN for fewer than two values."""
+def corrected_level(count: int) -> float:
+    """Gives the level at which all of ``count`` intervals hold together with 95% (Bonferroni): 0.9875 for four."""
+    return 1.0 - (1.0 - LEVEL) / count
+
+
+def student_half_width(values: Sequence[float], level: float = LEVEL) -> float:
+    """Gives half the width of Student's interval of the mean, t * sd / sqrt(n); NaN for fewer than two values."""
     from scipy import stats
 
     if len(values) < 2:
         return math.nan
-    return float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return float(stats.t.ppf((1.0 + level) / 2.0, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def bootstrap_interval(
-    first: Correct, second: Correct, *, resamples: int = RESAMPLES, seed: int = 0, shared_images: bool = True
+    first: Correct,
+    second: Correct,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    shared_images: bool = True,
+    level: float = LEVEL,
 ) -> tuple[float, float]:
-    """Gives the 95% interval of (accuracy of first - accuracy of second), in points, by a bootstrap of two levels.
+    """Gives the interval of (accuracy of first - accuracy of second), in points, by a bootstrap of two levels.
 
     Seeds are drawn with replacement, then test images with replacement. Row s of both arrays is one seed, column i one
     image, and a drawn (seed, image) takes both conditions along, so the difference stays paired. Percentile interval.
@@ -174,7 +187,8 @@ def bootstrap_interval(
     Args:
         first, second: seeds x images, True where the image was classified right.
         resamples: number of resamples.
-        seed: of the random numbers.
+        seed: of the random numbers; the same resamples at every level.
+        level: of the interval, 0 to 1.
 
     Raises:
         ValueError: the shapes differ, or there is no seed or no image.
@@ -195,11 +209,12 @@ def bootstrap_interval(
         shares = np.stack([(difference == sign).mean(axis=1) for sign in (1, -1, 0)], axis=1)
         drawn_counts = rng.multinomial(images, shares[drawn])
         sums = (drawn_counts[..., 0] - drawn_counts[..., 1]).sum(axis=1)
-    low, high = np.percentile(100.0 * sums / (seeds * images), [2.5, 97.5])
+    tail = round(50.0 * (1.0 - level), 9)
+    low, high = np.percentile(100.0 * sums / (seeds * images), [tail, 100.0 - tail])
     return float(low), float(high)
 
 
-def compare(first: Mapping[int, Result], second: Mapping[int, Result]) -> Difference | None:
+def compare(first: Mapping[int, Result], second: Mapping[int, Result], level: float = LEVEL) -> Difference | None:
     """Gives the paired difference first - second over the seeds that both have; None when they have none in common.
 
     The interval is :func:`bootstrap_interval` where all these runs kept their bits over equally many test images,
@@ -207,6 +222,7 @@ def compare(first: Mapping[int, Result], second: Mapping[int, Result]) -> Differ
 
     Args:
         first, second: results by seed, of one setting.
+        level: of the interval.
     """
     shared = sorted(first.keys() & second.keys())
     if not shared:
@@ -215,10 +231,10 @@ def compare(first: Mapping[int, Result], second: Mapping[int, Result]) -> Differ
     mean = math.fsum(differences) / len(differences)
     bits = _stacked(first, shared), _stacked(second, shared)
     if bits[0] is not None and bits[1] is not None and bits[0].shape == bits[1].shape:
-        low, high = bootstrap_interval(bits[0], bits[1])
+        low, high = bootstrap_interval(bits[0], bits[1], level=level)
         basis: Literal["seeds and images", "images"] = "seeds and images" if len(shared) > 1 else "images"
         return Difference(mean, low, high, len(shared), bits[0].shape[1], basis)
-    half = student_half_width(differences)
+    half = student_half_width(differences, level)
     return Difference(mean, mean - half, mean + half, len(shared), 0, "none" if math.isnan(half) else "seeds")
 
 

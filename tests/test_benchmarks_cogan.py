@@ -135,7 +135,7 @@ def test_the_discriminators_step_leaves_the_generators_alone() -> None:
     assert {"first.source.weight", "first.target.weight", "second.weight", "real.weight"} <= touched
 
 
-def test_it_repeats_with_the_seed_and_never_reads_target_labels() -> None:
+def test_it_repeats_with_the_seed_and_leaves_the_oracles_task_closed() -> None:
     first, again, other = (weights(cogan(toy_cell(seed), TINY)) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

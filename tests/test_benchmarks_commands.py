@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from benchmarks.commands import commands_for
+from benchmarks.commands import commands_for, former_names
 from benchmarks.rows import Result, parse_result
 from tests.test_benchmarks_report import row
 
 
 def result(condition: str, seed: int, command: str, pair: str = "mnist:usps") -> Result:
     return parse_result(row(condition, seed, 150, pair=pair, more={"command": command}))
+
+
+def of_commit(condition: str, seed: int, command: str, commit: str) -> Result:
+    return parse_result(row(condition, seed, 150, more={"command": command, "commit": commit}))
+
+
+def test_each_commit_has_a_command_of_its_own_with_the_names_of_then() -> None:
+    command = "python -m benchmarks.digits --pair mnist:usps --seeds 2"
+    results = [of_commit("classic", seed, command, commit) for seed, commit in ((0, "c881269"), (1, "90eca64"))]
+    results += [of_commit("adapt-restyled", 0, command, "c881269"), of_commit("adapt", 1, command, "90eca64")]
+    told = commands_for(results)
+    assert list(told) == [
+        ("python -m benchmarks.digits --pair mnist:usps --conditions classic adapt --seeds 1", "c881269"),
+        ("python -m benchmarks.digits --pair mnist:usps --conditions classic adapt --seeds 2", "90eca64"),
+    ]
+    assert [former_names(made) for made in told.values()] == [{"adapt-restyled": "adapt"}, {}]
+    assert [each.condition for made in told.values() for each in made] == [
+        "classic",
+        "adapt-restyled",
+        "classic",
+        "adapt",
+    ]
 
 
 def test_later_seeds_and_conditions_join_the_pair() -> None:
@@ -26,7 +48,7 @@ def test_later_seeds_and_conditions_join_the_pair() -> None:
         result("classic", 1, f"{base} --pair mnist:usps --conditions classic --seeds 2"),
     ]
     told = commands_for(results)
-    assert list(told) == [
+    assert [command for command, _ in told] == [
         f"{base} --precision bfloat16 --pair mnist:usps --conditions classic adapt --seeds 3",
         f"{base} --precision bfloat16 --pair mnist:usps --conditions dann --seeds 1",
         f"{base} --precision bfloat16 --pair usps:mnist --conditions classic --seeds 1",
@@ -38,7 +60,7 @@ def test_later_seeds_and_conditions_join_the_pair() -> None:
 def test_peers_have_an_option_of_their_own() -> None:
     command = "python -m benchmarks.peers --pair mnist:usps --seeds 2"
     told = commands_for([result("pytorch-adapt-dann", 1, command), result("skada-dann", 0, command)])
-    assert list(told) == [
+    assert [command for command, _ in told] == [
         "python -m benchmarks.peers --pair mnist:usps --peers pytorch-adapt-dann --seeds 2",
         "python -m benchmarks.peers --pair mnist:usps --peers skada-dann --seeds 1",
     ]
@@ -48,4 +70,5 @@ def test_other_commands_stay() -> None:
     base = "python -m benchmarks.digits"
     other = "python -m benchmarks.methods --pair mnist:usps --seeds 2"
     commands = ["", f"{base} --pair mnist:usps", f"{base} --seeds 2", other]
-    assert list(commands_for([result("classic", seed, text) for seed, text in enumerate(commands)])) == commands
+    told = commands_for([result("classic", seed, text) for seed, text in enumerate(commands)])
+    assert list(told) == [(command, "abc1234") for command in commands]

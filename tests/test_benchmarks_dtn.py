@@ -135,7 +135,7 @@ def test_constancy_keeps_what_f_sees_and_identity_keeps_target_images() -> None:
     assert both[1] < 0.5 * distances(replace(settings, identity_weight=0.0))[1]
 
 
-def test_it_repeats_with_the_seed_and_never_reads_target_labels() -> None:
+def test_it_repeats_with_the_seed_and_leaves_the_oracles_task_closed() -> None:
     first, again, other = (dtn(toy_cell(seed), TINY).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])

@@ -10,8 +10,8 @@ import pytest
 import scipy.stats
 import torch
 
-from benchmarks import methods
 from benchmarks.methods import Job, _key, _key_of_row, _mean_and_interval, _two_of_each, render, run_folder
+from benchmarks.storing import read_rows
 
 
 def job(method: str = "munit", **changes: Any) -> Job:
@@ -77,7 +77,7 @@ def test_the_sheet_shows_two_of_each_class() -> None:
 
 def test_stored_rows_are_read_and_can_be_tabled() -> None:
     for path in sorted((Path(__file__).resolve().parent.parent / "benchmarks" / "results").glob("methods-*.jsonl")):
-        rows = methods._read(path)
+        rows = read_rows(path)
         assert rows == [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         names = list(dict.fromkeys(entry["method"] for entry in rows))
         assert render(rows, names).count("\n") == len(names) + 1

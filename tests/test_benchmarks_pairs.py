@@ -59,7 +59,7 @@ def photographs(folder: Path) -> Path:
 
 def write_classes(folder: Path, names: tuple[str, ...], count: int) -> str:
     for name in names:
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
         for index in range(count):
             Image.fromarray(np.full((20, 20, 3), 10 * index, dtype=np.uint8)).save(folder / name / f"{index}.png")
     return str(folder)

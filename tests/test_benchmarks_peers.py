@@ -212,10 +212,17 @@ def test_finished_cells_are_not_run_again(
 
 
 def test_other_settings_are_other_cells(tmp_path: Path) -> None:
-    row = {"condition": "stub", "seed": 1, "plan": decided_by(QUICK, "full"), "accuracy": 1.0}
+    row = {"condition": "stub", "seed": 1, "plan": decided_by(QUICK, "full", {}), "accuracy": 1.0}
     results_file(tmp_path, "toy:toy").write_text(json.dumps(row) + "\n", encoding="utf-8")
     assert is_finished(job(tmp_path), tmp_path)
-    for changed in ({"seed": 2}, {"peer": "other"}, {"protocol": "sampled"}, {"settings": replace(QUICK, steps=31)}):
+    images = {"source": "30 images, 0123456789abcdef"}
+    for changed in (
+        {"seed": 2},
+        {"peer": "other"},
+        {"protocol": "sampled"},
+        {"settings": replace(QUICK, steps=31)},
+        {"images": images},
+    ):
         assert not is_finished(job(tmp_path, **changed), tmp_path)
 
 
@@ -242,12 +249,12 @@ def test_a_pair_that_cannot_be_opened_is_left_out(
 
 
 def test_the_table_holds_rows_of_these_settings_alone() -> None:
-    plan = decided_by(QUICK, "full")
+    plan = decided_by(QUICK, "full", {})
     rows = [
         {"condition": "skada-dann", "seed": seed, "accuracy": value, "plan": plan}
         for seed, value in ((0, 90.0), (1, 92.0))
     ]
-    rows.append({"condition": "skada-coral", "seed": 0, "accuracy": 50.0, "plan": decided_by(QUICK, "sampled")})
+    rows.append({"condition": "skada-coral", "seed": 0, "accuracy": 50.0, "plan": decided_by(QUICK, "sampled", {})})
     printed = table(rows, plan)
     assert "91.0" in printed
     assert "skada-coral" not in printed

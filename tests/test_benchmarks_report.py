@@ -28,7 +28,7 @@ from benchmarks.findings import (
 )
 from benchmarks.report import Sheet, main, render_page, sheets_by_pair
 from benchmarks.rows import Result, Setting, pack_correct, parse_result
-from benchmarks.statistics import Difference
+from benchmarks.statistics import Difference, bootstrap_interval
 from benchmarks.tables import difference_text, p_text, write_markdown
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
@@ -122,9 +122,13 @@ def folder_with(tmp_path: Path, lines: Sequence[str]) -> Path:
     return results
 
 
-def answer(low: float, high: float, development: bool = False) -> Answer:
-    difference = Difference((low + high) / 2, low, high, 5, 100, "seeds and images")
-    return Answer(QUESTIONS[0], Setting("a:b"), "a", development, "adapt", "self-training", difference, None, None)
+def difference(low: float, high: float) -> Difference:
+    return Difference((low + high) / 2, low, high, 5, 100, "seeds and images")
+
+
+def answer(low: float, high: float, development: bool = False, strict: Difference | None = None) -> Answer:
+    names = ("adapt", "self-training")
+    return Answer(QUESTIONS[0], Setting("a:b"), "a", development, *names, difference(low, high), None, None, strict)
 
 
 BETTER, WORSE, UNCLEAR = answer(0.1, 0.5), answer(-0.5, -0.1), answer(-0.1, 0.1)
@@ -148,6 +152,36 @@ BETTER, WORSE, UNCLEAR = answer(0.1, 0.5), answer(-0.5, -0.1), answer(-0.1, 0.1)
 def test_the_headline_counts_intervals_beside_zero(answers: list[Answer], sentence: str) -> None:
     pairs = [replace(one, setting=Setting(f"pair:{place}")) for place, one in enumerate(answers)]
     assert headline(pairs, "both") == sentence
+
+
+@pytest.mark.parametrize(
+    ("lows", "left"),
+    [
+        ((0.05, 0.05), "the same."),
+        ((0.05, -0.1), "yes on 1 of 2 pairs; no clear difference on 1."),
+        ((-0.1, -0.1), "not clearly, on any of 2 pairs."),
+    ],
+)
+def test_the_headline_says_what_is_left_of_it_when_corrected(lows: Sequence[float], left: str) -> None:
+    answers = [answer(0.1, 0.5, strict=difference(low, 0.6)) for low in lows]
+    pairs = [replace(one, setting=Setting(f"pair:{place}")) for place, one in enumerate(answers)]
+    expected = f"Yes, on all 2 pairs. With intervals corrected over the 2 pairs (97.5% each): {left}"
+    assert headline(pairs, "both") == expected
+
+
+def test_corrected_intervals_are_over_the_pairs_that_are_evidence() -> None:
+    lines = [*rows_of("mnist:usps", 190, 180), *rows_of("usps:mnist", 190, 180)]
+    several = find(results_of([*lines, *rows_of("synthetic-rgb:usps", 190, 180)])).answers["beyond"]
+    assert [one.development for one in several] == [False, False, True]
+    first, second, development = (one.strict for one in several)
+    assert development is None
+    assert first is not None
+    assert first == second
+    assert (first.low, first.high) == bootstrap_interval(
+        np.tile(np.arange(200) < 190, (3, 1)), np.tile(np.arange(200) < 180, (3, 1)), level=0.975
+    )
+    (alone,) = find(results_of(rows_of("mnist:usps", 190, 180))).answers["beyond"]
+    assert alone.strict is None
 
 
 def test_the_page_answers_first_and_shows_every_condition(tmp_path: Path) -> None:
@@ -401,11 +435,10 @@ def test_markdown_tables_hold_the_numbers_and_where_they_come_from(tmp_path: Pat
     assert summary.startswith(
         "| MNIST → USPS | 75.0 ± 0.0 | 80.0 ± 0.0 | 85.0 ± 0.0 | 90.0 ± 0.0 | 95.0 ± 0.0 | 98.0 ± 0.0 | +5.00 ["
     )
-    assert summary.endswith("| 98.3 / 99.5 |")
-    assert (
-        "- `python -m benchmarks.digits --pair mnist:usps`: 3 seeds, commit abc1234, 2026-11-21, cpu, one thread"
-        in text
-    )
+    assert summary.endswith("| 98.3 / 99.5† |")
+    assert "†: under another protocol than here (mnist:usps: another test split of USPS)." in text
+    facts = "3 seeds, 18 rows, commit abc1234, 2026-11-21, cpu, one thread"
+    assert f"- `python -m benchmarks.digits --pair mnist:usps`: {facts}" in text
     assert "| 10 / 0 | 0.002 | 0.002 |" in text
     assert "| MNIST → USPS | `adapt` - `self-training` | +5.00 [" in text
     assert "| `adapt` | last iterate | 95.0 | 0.00 | 0.00 |" in text

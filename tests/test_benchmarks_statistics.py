@@ -16,6 +16,7 @@ from benchmarks.statistics import (
     bootstrap_interval,
     collapsed_seeds,
     compare,
+    corrected_level,
     holm,
     mcnemar,
     selection_table,
@@ -208,6 +209,26 @@ def test_a_clear_difference_has_a_verdict_and_one_seed_has_none() -> None:
     assert single is not None
     assert (several.verdict, reverse.verdict) == ("better", "worse")
     assert (single.low > 0.0, single.basis, single.verdict) == (True, "images", "unclear")
+
+
+def test_a_corrected_level_is_bonferronis() -> None:
+    assert corrected_level(1) == 0.95
+    assert corrected_level(4) == pytest.approx(0.9875)
+
+
+def test_an_interval_at_another_level_is_of_the_same_resamples() -> None:
+    """Written out: every resample of two seeds and five images, and its quantiles."""
+    outcomes = enumerated(FIRST.astype(np.int64) - SECOND.astype(np.int64), True)
+    found = compare(results(FIRST), results(SECOND), level=0.7)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((inverse_cdf(outcomes, 0.15), inverse_cdf(outcomes, 0.85)))
+    plain, strict = (bootstrap_interval(FIRST, SECOND, level=level) for level in (0.95, 0.9875))
+    assert strict[0] <= plain[0] < plain[1] <= strict[1]
+
+
+def test_students_interval_has_a_level_too() -> None:
+    # t table, 2 degrees of freedom: 9.925 for 99%
+    assert student_half_width([90.0, 92.0, 94.0], 0.99) == pytest.approx(9.924843 * 2.0 / math.sqrt(3.0), rel=1e-6)
 
 
 def test_runs_on_other_test_sets_are_compared_by_their_seeds_alone() -> None:
