@@ -405,6 +405,8 @@ def make_cell(job: Job) -> tuple[Cell, PairData]:
 
     labelled = data.target.labels is not None and bool((data.target.labels >= 0).all())
     task = make_task(data.source, unlabelled).to(device)
+    if job.plan.images:  # of one's own folders, which list images class by class
+        task = task.shuffled()
     oracle = make_oracle_task(data.target).to(device) if labelled else None
     cell = Cell(job.pair, task, oracle, job.plan.settings, job.seed, folder, translator_of, restyler_of, Snapshots())
     return cell, data
