@@ -30,7 +30,7 @@ _HOMES = {
     "ImageDomain": "data",
     "Interrupted": "types",
     "LabelGuard": "transforms",
-    "LabelReport": "recipes.labels",
+    "LabelReport": "recipes.label_report",
     "MUNITBatchTransform": "transforms",
     "MUNITTransform": "transforms",
     "Method": "method",

@@ -50,7 +50,7 @@ from munitaug.recipes.hub import push_to_hub as push_to_hub
 from munitaug.recipes.hub import save_pretrained as save_pretrained
 from munitaug.recipes.info import CheckpointFacts as CheckpointFacts
 from munitaug.recipes.info import checkpoint_facts as checkpoint_facts
-from munitaug.recipes.labels import LabelReport as LabelReport
+from munitaug.recipes.label_report import LabelReport as LabelReport
 from munitaug.recipes.labels import label_preservation as label_preservation
 from munitaug.recipes.options import DataOptions as DataOptions
 from munitaug.recipes.preview import preview as preview

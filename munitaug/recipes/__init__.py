@@ -13,7 +13,8 @@ from munitaug.recipes.export import export_translator
 from munitaug.recipes.generate import generate
 from munitaug.recipes.hub import from_pretrained, push_to_hub, save_pretrained
 from munitaug.recipes.info import CheckpointFacts, checkpoint_facts
-from munitaug.recipes.labels import LabelReport, label_preservation
+from munitaug.recipes.label_report import LabelReport
+from munitaug.recipes.labels import label_preservation
 from munitaug.recipes.options import DataOptions
 from munitaug.recipes.preview import preview
 from munitaug.recipes.train import SemanticOptions, train

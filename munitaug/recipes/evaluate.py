@@ -29,8 +29,9 @@ from munitaug.adaptation import (
 from munitaug.checkpoint import checkpoint_sha256, frozen_restyler, load_method, shared_translator
 from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import parse_spec
-from munitaug.files import only_writer_of, replacing, write_text
+from munitaug.files import only_writer_of, write_text
 from munitaug.recipes.options import DataOptions, domain_facts, refuse_other_settings
+from munitaug.recipes.pictures import picture
 from munitaug.types import DomainError
 
 
@@ -135,32 +136,23 @@ def draw_accuracies(summaries: Sequence[Summary], title: str, path: Path) -> Non
     """
     if not summaries or not all(math.isfinite(entry.mean) for entry in summaries):
         raise ValueError("there must be at least one summary to draw, and every mean must be a finite number")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('the picture of accuracies needs: pip install "munitaug[benchmarks]"') from error
-    figure = Figure(figsize=(7.0, 0.55 * len(summaries) + 1.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    ours = {"munit", "adapt"}
-    widths = [0.0 if math.isnan(entry.half_width) else entry.half_width for entry in summaries]
-    for place, (entry, width) in enumerate(zip(summaries, widths, strict=True)):
-        colour = "#1f6f8b" if entry.condition in ours else "#b9c4c9"
-        whiskers = [[min(width, entry.mean)], [min(width, 100.0 - entry.mean)]]
-        axes.barh(place, entry.mean, xerr=whiskers, color=colour, ecolor="#333333", capsize=3)
-        axes.text(min(100.0, entry.mean + width) + 0.6, place, f"{entry.mean:.1f}", va="center", fontsize=9)
-    axes.set_yticks(range(len(summaries)), [entry.condition for entry in summaries])
-    axes.invert_yaxis()
-    lowest = min(entry.mean - width for entry, width in zip(summaries, widths, strict=True))
-    left = max(0, 10 * math.floor(lowest / 10.0) - 10)
-    axes.set_xlim(left, 100.0 + 0.07 * (100.0 - left))  # room for a number beside a full bar
-    axes.set_xticks(range(left, 101, 10))
-    axes.set_xlabel("accuracy on the target's test images, % (95% interval over seeds)")
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
+    with picture(path, 7.0, 0.55 * len(summaries) + 1.4) as axes:
+        ours = {"munit", "adapt"}
+        widths = [0.0 if math.isnan(entry.half_width) else entry.half_width for entry in summaries]
+        for place, (entry, width) in enumerate(zip(summaries, widths, strict=True)):
+            colour = "#1f6f8b" if entry.condition in ours else "#b9c4c9"
+            whiskers = [[min(width, entry.mean)], [min(width, 100.0 - entry.mean)]]
+            axes.barh(place, entry.mean, xerr=whiskers, color=colour, ecolor="#333333", capsize=3)
+            axes.text(min(100.0, entry.mean + width) + 0.6, place, f"{entry.mean:.1f}", va="center", fontsize=9)
+        axes.set_yticks(range(len(summaries)), [entry.condition for entry in summaries])
+        axes.invert_yaxis()
+        lowest = min(entry.mean - width for entry, width in zip(summaries, widths, strict=True))
+        left = max(0, 10 * math.floor(lowest / 10.0) - 10)
+        axes.set_xlim(left, 100.0 + 0.07 * (100.0 - left))  # room for a number beside a full bar
+        axes.set_xticks(range(left, 101, 10))
+        axes.set_xlabel("accuracy on the target's test images, % (95% interval over seeds)")
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
 
 
 def check_classes(source: ImageDomain, other: ImageDomain) -> None:
