@@ -15,7 +15,7 @@ from typing import Any
 from munitaug.checkpoint import find_checkpoint, read_index
 from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import open_domain
-from munitaug.files import only_writer, write_text
+from munitaug.files import differences, only_writer, write_text
 from munitaug.types import CheckpointError
 
 Json = Any  # the value of a JSON document
@@ -163,12 +163,3 @@ def refuse_existing_run(folder: Path) -> None:
     unborn = CONFIG_NAME + ".tmp"
     if folder.is_file() or (folder.is_dir() and any(entry.name != unborn for entry in folder.iterdir())):
         raise FileExistsError(f"{folder} exists already; continue it with --resume, or choose another --out")
-
-
-def differences(present: Json, wanted: Json, then: str = "was", now: str = "now", prefix: str = "") -> list[str]:
-    """Gives a line for each setting that differs between two JSON documents: ``name was 1, now 2``."""
-    if isinstance(present, dict) and isinstance(wanted, dict):
-        names = sorted(present.keys() | wanted.keys())
-        pairs = ((name, present.get(name), wanted.get(name)) for name in names)
-        return [line for name, old, new in pairs for line in differences(old, new, then, now, f"{prefix}{name}.")]
-    return [] if present == wanted else [f"{prefix.rstrip('.')} {then} {present!r}, {now} {wanted!r}"]
