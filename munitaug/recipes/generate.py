@@ -23,7 +23,7 @@ from munitaug.translator import Precision
 
 def generate(
     checkpoint: str | Path,
-    source: str | ImageDomain,
+    source: str | Path | ImageDomain,
     out: str | Path,
     *,
     variants: int = 4,

@@ -45,11 +45,12 @@ class DataOptions:
     data_root: str | None = None
     skip_unreadable: bool = False
 
-    def open(self, spec: str, *, invert: bool = False) -> ImageDomain:
+    def open(self, spec: str | Path, *, invert: bool = False) -> ImageDomain:
         """Gives the domain of a spec: a folder, or a name such as ``usps:train``.
 
         Raises:
             DomainError: unknown name, missing files, or images that do not suit.
+            TypeError: it is neither a text nor a path.
         """
         return open_domain(
             spec,
@@ -60,13 +61,13 @@ class DataOptions:
             skip_unreadable=self.skip_unreadable,
         )
 
-    def open_source(self, domain: str | ImageDomain) -> ImageDomain:
+    def open_source(self, domain: str | Path | ImageDomain) -> ImageDomain:
         """Gives the source domain of a spec; a domain as it is. Raises as :meth:`open` does."""
-        return self.open(domain, invert=self.invert_source) if isinstance(domain, str) else domain
+        return domain if isinstance(domain, ImageDomain) else self.open(domain, invert=self.invert_source)
 
-    def open_target(self, domain: str | ImageDomain) -> ImageDomain:
+    def open_target(self, domain: str | Path | ImageDomain) -> ImageDomain:
         """Gives the target domain of a spec; a domain as it is. Raises as :meth:`open` does."""
-        return self.open(domain, invert=self.invert_target) if isinstance(domain, str) else domain
+        return domain if isinstance(domain, ImageDomain) else self.open(domain, invert=self.invert_target)
 
     def like(self, checkpoint: str | Path) -> DataOptions:
         """Gives these options, with the channels and the size of a checkpoint's training where they are left open.

@@ -71,11 +71,11 @@ class SemanticOptions:
 
 
 def train(
-    source: str | ImageDomain,
-    target: str | ImageDomain,
+    source: str | Path | ImageDomain,
+    target: str | Path | ImageDomain,
     out: str | Path,
     *,
-    others: Sequence[str | ImageDomain] = (),
+    others: Sequence[str | Path | ImageDomain] = (),
     method: str = "munit",
     preset: str = "small",
     config: MethodConfig | None = None,
