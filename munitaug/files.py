@@ -71,6 +71,19 @@ def making_folder(folder: Path) -> Iterator[Path]:
     sync_folder(folder.parent)
 
 
+def refuse_existing(path: Path, overwrite: bool = False) -> None:
+    """Leaves a file alone that is not to be replaced, and a folder in any case.
+
+    Raises:
+        FileExistsError: there is such a file, or the path is a folder, as an empty one is.
+    """
+    if path.is_dir():
+        raise FileExistsError(errno.EEXIST, "is a folder; name a file", str(path))
+    if path.exists() and not overwrite:
+        message = "exists already and is left as it is; choose another output, or overwrite it"
+        raise FileExistsError(errno.EEXIST, message, str(path))
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     with replacing(path) as temporary:

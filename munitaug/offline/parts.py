@@ -25,8 +25,8 @@ from munitaug.data.augmented_file import (
     open_for_reading,
     read_contents,
 )
-from munitaug.data.shards import read_shards, shard_path, write_index
-from munitaug.files import differences, locked_file, replacing, sync_folder, write_text
+from munitaug.data.shards import check_shard_name, read_shards, shard_path, write_index
+from munitaug.files import differences, locked_file, refuse_existing, replacing, sync_folder, write_text
 from munitaug.offline.disk import is_disk_full, locked_folder
 from munitaug.offline.plan import Entries, Plan, Stripe
 from munitaug.types import Interrupted
@@ -55,7 +55,7 @@ class PartsFolder:
 
     def __init__(self, output: Path, plan: Plan, stripe: Stripe) -> None:
         self.output = output
-        self.path = output.with_name(output.name + ".parts")
+        self.path = output.parent / f"{output.name}.parts"
         self.plan = plan
         self.stripe = stripe
 
@@ -87,13 +87,16 @@ class PartsFolder:
 
         Raises:
             FileExistsError: it exists and may not be replaced, or is a folder.
+            ValueError: shards cannot be called like it.
         """
+        if self.plan.shards:
+            check_shard_name(self.output)
         if (self.path / PLAN_NAME).exists():
             return
         with suppress(OSError):
             self.path.rmdir()  # left empty by a kill at the very end; one with anything in it stays
         if self.stripe.ranks == 1 or not self._is_output_of_plan():
-            _refuse_existing(self.output, overwrite)
+            refuse_existing(self.output, overwrite)
 
     def begin(self, overwrite: bool) -> list[int]:
         """Takes up the run that was stopped here, or begins one; gives the parts that this rank still has to make.
@@ -117,10 +120,10 @@ class PartsFolder:
             if (kept is not None or self.stripe.ranks > 1) and self._is_output_of_plan():
                 self.remove()
                 return []
-            _refuse_existing(self.output, overwrite or (kept is not None and (self.path / MOVING_NAME).exists()))
+            refuse_existing(self.output, overwrite or (kept is not None and (self.path / MOVING_NAME).exists()))
             if kept is None:
                 for shard in range(self.plan.shards):
-                    _refuse_existing(self._beside(shard), overwrite)
+                    refuse_existing(self._beside(shard), overwrite)
                 self._remove_parts()
                 write_text(self.path / PLAN_NAME, json.dumps(self.plan.entries(), sort_keys=True, indent=1))
             if self.stripe.ranks == 1:
@@ -330,12 +333,3 @@ def _decoded(entries: Entries) -> Entries:
 def _unsealed(attributes: dict[str, AttributeValue]) -> dict[str, AttributeValue]:
     """Gives the attributes without those that are made when a file is finished."""
     return {name: value for name, value in attributes.items() if name not in ("complete", "content_sha256", "shards")}
-
-
-def _refuse_existing(output: Path, overwrite: bool) -> None:
-    if output.is_dir():
-        raise FileExistsError(errno.EEXIST, "is a folder; name a file, for example aug.h5", str(output))
-    if output.exists() and not overwrite:
-        raise FileExistsError(
-            errno.EEXIST, "exists already and is left as it is; choose another output, or overwrite it", str(output)
-        )

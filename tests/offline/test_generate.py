@@ -244,8 +244,9 @@ def test_an_output_that_exists_is_left_alone(tmp_path: Path) -> None:
         run(path)
     assert path.read_text() == "mine"
     assert [file.name for file in tmp_path.iterdir()] == ["aug.h5"]
-    with pytest.raises(FileExistsError, match="is a folder"):
-        run(tmp_path, overwrite=True)
+    for folder in (tmp_path, Path(), Path("/")):
+        with pytest.raises(FileExistsError, match="is a folder; name a file"):
+            run(folder, overwrite=True)
 
 
 def test_overwriting_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path, whole: Path) -> None:
