@@ -1,5 +1,7 @@
 """Files that are either whole or not there, and have one writer: atomic replacement, synced to disk, and locks.
 
+And what differs between two files of settings.
+
 Floor 1: imports the standard library only.
 """
 
@@ -67,6 +69,19 @@ def making_folder(folder: Path) -> Iterator[Path]:
             os.sync()  # all at once: a call for each of many small files takes far longer
         unfinished.rename(folder)
     sync_folder(folder.parent)
+
+
+def refuse_existing(path: Path, overwrite: bool = False) -> None:
+    """Leaves a file alone that is not to be replaced, and a folder in any case.
+
+    Raises:
+        FileExistsError: there is such a file, or the path is a folder, as an empty one is.
+    """
+    if path.is_dir():
+        raise FileExistsError(errno.EEXIST, "is a folder; name a file", str(path))
+    if path.exists() and not overwrite:
+        message = "exists already and is left as it is; choose another output, or overwrite it"
+        raise FileExistsError(errno.EEXIST, message, str(path))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -200,6 +215,15 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def differences(present: object, wanted: object, then: str = "was", now: str = "now", prefix: str = "") -> list[str]:
+    """Gives a line for each setting that differs between two JSON documents: ``name was 1, now 2``."""
+    if isinstance(present, dict) and isinstance(wanted, dict):
+        names = sorted(present.keys() | wanted.keys())
+        pairs = ((name, present.get(name), wanted.get(name)) for name in names)
+        return [line for name, old, new in pairs for line in differences(old, new, then, now, f"{prefix}{name}.")]
+    return [] if present == wanted else [f"{prefix.rstrip('.')} {then} {present!r}, {now} {wanted!r}"]
 
 
 def sha256_of(path: Path) -> str:

@@ -41,6 +41,24 @@ def rank() -> int:
     return dist.get_rank() if count() > 1 else 0
 
 
+def launched_as() -> tuple[int, int | None, int]:
+    """Gives (rank, rank on this machine, number of ranks) as the launcher set them; (0, ``None``, 1) where none did.
+
+    Raises:
+        ValueError: RANK, LOCAL_RANK or WORLD_SIZE is set to something that is no number.
+    """
+    rank, local, world = (_number(name) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+    return rank or 0, local, 1 if world is None else world
+
+
+def _number(name: str) -> int | None:
+    """Gives the number that a variable of the environment holds; ``None`` where it is not set."""
+    text = os.environ.get(name, "")
+    if text and not text.isdecimal():
+        raise ValueError(f"{name} in the environment must be a number, got {text!r}")
+    return int(text) if text else None
+
+
 def launched() -> bool:
     """Says whether a launcher such as torchrun started this process."""
     return "RANK" in os.environ
@@ -64,7 +82,7 @@ def together(device: torch.device) -> Iterator[None]:
         ValueError: an incomplete environment, or a device that ranks cannot share work on.
         ConnectionError: not all ranks have come in time, or another has gone at once.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+    if (_number("WORLD_SIZE") or 1) < 2 or dist.is_initialized():
         yield
         return
     missing = [name for name in VARIABLES if name not in os.environ]
@@ -122,14 +140,24 @@ def _word_of_the_living(store: Store, own: int, world: int) -> str:
     raise ConnectionError(f"rank {own} of {world} waited {TIMEOUT} for the others to start")
 
 
-def device_of_rank(device: torch.device) -> torch.device:
-    """Gives the GPU of this rank where several train on "cuda": that of its local rank, or the only one it sees.
+def device_of_rank(device: torch.device, *, apart: bool = False) -> torch.device:
+    """Gives the GPU of this rank where several work on "cuda": that of its local rank, or the only one it sees.
+
+    Args:
+        device: as it was asked for.
+        apart: the ranks have joined nobody and never wait for one another, as those that generate. So they may share
+            a GPU: ranks beyond the last GPU begin at the first again, and one that was asked for by number is taken.
 
     Raises:
-        ValueError: all ranks were given one GPU, or there are more ranks than GPUs.
+        ValueError: ranks that train together were given one GPU, or there are more of them than GPUs.
     """
-    if count() == 1 or device.type != "cuda":
+    if device.type != "cuda" or (count() == 1 and not apart):
         return device
+    if apart:
+        _, local_rank, _ = launched_as()
+        if device.index is not None or local_rank is None:
+            return device
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
     if device.index is not None:
         raise ValueError(f"{count()} ranks cannot share {device}; take device cuda, which gives each rank its own GPU")
     local, present = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()

@@ -314,7 +314,7 @@ def test_evaluate_counts_the_labels_that_translations_keep(
     assert abs(report["judge_images"]["count"] - count) <= 6  # the fifth of a class is rounded down
     assert (report["overall"]["variants"], report["styled"]["variants"], report["styled"]["seed"]) == (60, 3, 2)
     assert (tmp_path / "labels.png").exists()
-    assert "labels.json exists already; replace it with --overwrite" in refusal(
+    assert "labels.json: exists already and is left as it is; choose another output, or overwrite it" in refusal(
         "evaluate", "--label-preservation", *words
     )
     assert run_cli("evaluate", "--label-preservation", *words, "--overwrite").code == 0

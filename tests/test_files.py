@@ -19,6 +19,7 @@ from munitaug.files import (
     making_folder,
     only_writer,
     only_writer_of,
+    refuse_existing,
     replacing,
     sha256_of,
     sync_folder,
@@ -227,3 +228,14 @@ class TestOnlyWriter:
         assert os.listdir(tmp_path) == []
         with pytest.raises(NoLocksError, match="no file locks"), locked_file(tmp_path / "own", "busy"):
             pass
+
+
+def test_a_file_is_left_alone_unless_it_may_be_replaced_and_a_folder_always(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    refuse_existing(tmp_path / "free")
+    refuse_existing(tmp_path / "mine", overwrite=True)
+    with pytest.raises(FileExistsError, match=r"exists already and is left as it is; .*mine"):
+        refuse_existing(tmp_path / "mine")
+    for folder in (tmp_path, Path("")):
+        with pytest.raises(FileExistsError, match="is a folder; name a file"):
+            refuse_existing(folder, overwrite=True)

@@ -104,6 +104,29 @@ def test_ranks_without_a_gpu_of_their_own_are_refused(monkeypatch: pytest.Monkey
         ranks.device_of_rank(torch.device("cuda:1"))
 
 
+def test_ranks_that_do_not_wait_for_one_another_share_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert ranks.device_of_rank(torch.device("cuda"), apart=True) == torch.device("cuda")
+    for local, expected in enumerate((0, 1, 0, 1)):
+        monkeypatch.setenv("LOCAL_RANK", str(local))
+        assert ranks.device_of_rank(torch.device("cuda"), apart=True) == torch.device("cuda", expected)
+        assert ranks.device_of_rank(torch.device("cuda:1"), apart=True) == torch.device("cuda:1")
+        assert ranks.device_of_rank(torch.device("cpu"), apart=True) == torch.device("cpu")
+
+
+def test_a_launcher_says_who_is_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ranks.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert ranks.launched_as() == (0, None, 1)
+    for name, value in (("RANK", "5"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "8")):
+        monkeypatch.setenv(name, value)
+    assert ranks.launched_as() == (5, 1, 8)
+    monkeypatch.setenv("LOCAL_RANK", "first")
+    with pytest.raises(ValueError, match="LOCAL_RANK in the environment must be a number, got 'first'"):
+        ranks.launched_as()
+
+
 def meet(store: HashStore, world: int) -> list[str]:
     with ThreadPoolExecutor(world) as pool:
         return list(pool.map(lambda own: ranks._word_of_the_living(store, own, world), range(world)))

@@ -5,9 +5,11 @@ Floor 2: imports types and data.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +31,14 @@ from munitaug.data.decode import (
 from munitaug.data.domain import ImageDomain
 from munitaug.types import UNLABELLED, DomainError
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+EXTENSIONS = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
+)
+NOT_READ = frozenset(
+    {".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".tga", ".eps", ".svg", ".psd", ".exr", ".hdr", ".dng", ".cr2"}
+    | {".cr3", ".nef", ".arw", ".raw", ".ico"}
+)
+"""Endings of images that are left out with a warning."""
 
 _NAMED_FILES = 10
 _PROGRESS_FROM = 2000
@@ -111,18 +120,40 @@ class FolderDomain(ImageDomain):
         """Gives the N int64 classes, or ``None`` for a flat folder."""
         return self._labels
 
+    def fingerprint(self, *, labels: bool = True) -> str:
+        """Gives the SHA-256 of the first image, the last image, the paths in the folder and sizes of all files.
+
+        So a file that is replaced is noticed unless it has the same number of bytes; no other image is decoded.
+
+        Args:
+            labels: include them.
+        """
+        digest = hashlib.sha256(super().fingerprint(labels=labels).encode())
+        for file in self.files:
+            digest.update(os.fsencode(file.relative_to(self.root).as_posix()) + f"\0{file.stat().st_size}\0".encode())
+        return digest.hexdigest()
+
 
 def list_images(root: Path) -> tuple[tuple[str, ...], list[Path], list[int]]:
     """Gives (class names, image files in sorted order, class of each file or -1); no file is opened.
+
+    Warns of files whose endings are those of images that are not read.
 
     Raises:
         DomainError: no folder, no image, images both beside and inside sub-folders, or a class without any.
     """
     if not root.is_dir():
         raise DomainError(f"{root} is not a folder; expected a folder of images")
-    loose = sorted(file for file in root.iterdir() if _is_image(file))
+    left_out: Counter[str] = Counter()
+    loose = _readable(filter(_is_image, root.iterdir()), left_out)
     folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    inside = {folder: sorted(_walk(folder)) for folder in folders}
+    inside = {folder: _readable(_walk(folder), left_out) for folder in folders}
+    if left_out:
+        warnings.warn(
+            f"left out {left_out.total()} files of {root} that are images of other kinds "
+            f"({', '.join(sorted(left_out))}); convert them to PNG, or remove them to silence this",
+            stacklevel=3,
+        )
     filled = [folder for folder, files in inside.items() if files]
     if loose and filled:
         raise DomainError(
@@ -149,8 +180,15 @@ class _Facts(NamedTuple):
     width: int
 
 
+def _readable(images: Iterable[Path], left_out: Counter[str]) -> list[Path]:
+    """Gives the files that are read, in sorted order, and counts the endings of the others in ``left_out``."""
+    files = sorted(images)
+    left_out.update(file.suffix.lower() for file in files if file.suffix.lower() in NOT_READ)
+    return [file for file in files if file.suffix.lower() in EXTENSIONS]
+
+
 def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in EXTENSIONS and not file.name.startswith(".") and not file.is_dir()
+    return file.suffix.lower() in EXTENSIONS | NOT_READ and not file.name.startswith(".") and not file.is_dir()
 
 
 def _walk(folder: Path) -> Iterator[Path]:

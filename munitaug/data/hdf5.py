@@ -80,18 +80,18 @@ class AugmentedDataset(Dataset[tuple[Tensor, int]]):
 
     @property
     def labels(self) -> Tensor:
-        """Gives the N int64 classes; -1 where unlabelled."""
-        return torch.from_numpy(self._labels)
+        """Gives the N int64 classes, a copy; -1 where unlabelled."""
+        return torch.tensor(self._labels)
 
     @property
     def source_indices(self) -> Tensor:
-        """Gives, N int64, the place of every row's original in its domain."""
-        return torch.from_numpy(self._source_indices)
+        """Gives, N int64, the place of every row's original in its domain; a copy."""
+        return torch.tensor(self._source_indices)
 
     @property
     def variants(self) -> Tensor:
-        """Gives N int16 variant numbers, 0 to K - 1; -1 for an original."""
-        return torch.from_numpy(self._variants)
+        """Gives N int16 variant numbers, 0 to K - 1, a copy; -1 for an original."""
+        return torch.tensor(self._variants)
 
     @property
     def class_names(self) -> tuple[str, ...]:

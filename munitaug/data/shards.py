@@ -54,6 +54,18 @@ def shard_path(output: Path, shard: int, shards: int) -> Path:
     return output.with_name(f"{output.stem}-{shard:05d}-of-{shards:05d}{output.suffix}")
 
 
+def check_shard_name(output: Path) -> None:
+    """Checks that an index can name the shards of an output.
+
+    Raises:
+        ValueError: the output's name is not UTF-8, as HDF5 wants it.
+    """
+    try:
+        output.name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{output.name!a} is not UTF-8, as names in an index of shards must be; rename it") from error
+
+
 def read_shards(contents: Contents, path: Path) -> tuple[Shard, ...]:
     """Gives the shards that an index names; none for a file that is no index.
 

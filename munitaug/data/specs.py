@@ -41,7 +41,7 @@ class NamedSpec:
 
 
 def open_domain(
-    spec: str,
+    spec: str | os.PathLike[str],
     *,
     channels: int | None = None,
     size: int | None = None,
@@ -55,7 +55,7 @@ def open_domain(
     Args:
         spec: a folder of images, or ``mnist``, ``usps``, ``svhn``, ``digits``, ``synthetic-digits``, each with
             ``:train`` (default) or ``:test`` and then ``:COUNT`` for the first COUNT images. A name wins over a
-            folder of the same name; write ``./mnist`` for the folder.
+            folder of the same name; write ``./mnist`` for the folder. A path is always a folder.
         channels: 1 or 3 (folders: 1 to 4); ``None`` keeps what the images have. For synthetic-digits it
             chooses the protocol: 1 (or ``None``) prints single grey digits, 3 strings of digits in colour.
         size: height and width in pixels; ``None`` keeps what the images have.
@@ -66,8 +66,11 @@ def open_domain(
 
     Raises:
         DomainError: the spec names nothing known, or the images cannot be used.
+        TypeError: the spec is neither a text nor a path.
         ImportError: an optional package is missing; the message says how to install it.
     """
+    if not isinstance(spec, str | os.PathLike):
+        raise TypeError(f"images are a folder, a name or an ImageDomain, got {type(spec).__name__}")
     named = parse_spec(spec)
     if named is None:
         folder = Path(spec).expanduser()
@@ -80,18 +83,19 @@ def open_domain(
     )
 
 
-def parse_spec(spec: str) -> NamedSpec | None:
-    """Gives the named domain of a spec, or ``None`` if it is an existing folder.
+def parse_spec(spec: str | os.PathLike[str]) -> NamedSpec | None:
+    """Gives the named domain of a spec, or ``None`` if it is an existing folder; a path is nothing else.
 
     Raises:
         DomainError: the spec is neither, or its split or count is wrong.
     """
-    name, *rest = spec.split(":")
-    if name not in DOMAIN_NAMES:
+    text = os.fspath(spec)
+    name, *rest = text.split(":")
+    if name not in DOMAIN_NAMES or not isinstance(spec, str):
         try:
-            if spec and Path(spec).expanduser().is_dir():
+            if text and Path(text).expanduser().is_dir():
                 return None
-            raise DomainError(_unknown(spec, name))
+            raise DomainError(_unknown(text, name))
         except RuntimeError as error:  # ~somebody, who has no home here
             raise DomainError(f"{spec}: {error}") from error
     split = rest[0] if rest else "train"

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from munitaug.files import replacing
+from munitaug.files import refuse_existing, replacing
 from munitaug.images import crop_padding, pad_to_multiple
 from munitaug.translator import Translator
 from munitaug.types import MIN_SIDE
@@ -104,8 +104,7 @@ def export_graph(
         raise ValueError(f"format must be one of {', '.join(get_args(GraphFormat))}, got {format!r}")
     if min(size) < MIN_SIDE:
         raise ValueError(f"size must be at least {MIN_SIDE} px, got {size[1]} x {size[0]}")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already; choose another --out, or replace it with --overwrite")
+    refuse_existing(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     graph = TranslatorGraph(translator).eval()
     write = _write_onnx if format == "onnx" else _write_torch_export

@@ -1,6 +1,6 @@
 """An augmented file in the forms that other libraries read: a folder of images, WebDataset, Parquet.
 
-Floor 4: imports data and files.
+Floor 4: imports data, files, images and types.
 """
 
 from __future__ import annotations
@@ -9,25 +9,29 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Literal, Protocol, get_args
 
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from munitaug.data.hdf5 import AugmentedDataset
 from munitaug.files import making_folder
+from munitaug.images import tensor_to_pil
+from munitaug.types import UNLABELLED
 
 DataFormat = Literal["folder", "webdataset", "parquet"]
 DATA_FORMATS: tuple[DataFormat, ...] = get_args(DataFormat)
 PROVENANCE_NAME = ".provenance.json"
 """Hidden, so that readers that take every file of a folder pass it by."""
 _AT_ONCE = 256
+_NAMED_CLASSES = 10
 
 
 class ArrowTable(Protocol):
@@ -77,7 +81,9 @@ def export_data(
     """Writes a generated file, or all shards of an index, in another form; gives the folder.
 
     - "folder": a PNG per image in a sub-folder per class, and ``metadata.jsonl`` (label, source_index, variant, style),
-      as torchvision's and timm's ImageFolder and ``datasets.load_dataset("imagefolder")`` read it;
+      as torchvision's and timm's ImageFolder and ``datasets.load_dataset("imagefolder")`` read it. ImageFolder numbers
+      the folders it finds: class names out of order get a number in front, so that its labels are the file's, and
+      images without a label become a last class. It warns of classes without an image, which no folder stands for;
     - "webdataset": ``data-000000.tar`` and so on, per row a ``.png``, a ``.cls`` and a ``.json``;
     - "parquet": ``data-00000-of-00004.parquet``, as ``datasets.load_dataset("parquet")`` reads it, with images decoded
       and classes named. Needs pyarrow: ``pip install "munitaug[parquet]"``.
@@ -110,7 +116,7 @@ def export_data(
         tqdm(_rows(dataset), total=len(dataset), unit="image", disable=not progress) as rows,
     ):
         if format == "folder":
-            _write_folder(rows, unfinished, class_folders(dataset.class_names))
+            _write_folder(rows, unfinished, class_folders(dataset.class_names, dataset.labels.tolist()))
         elif format == "webdataset":
             _write_tars(rows, unfinished, len(dataset), rows_per_file)
         else:
@@ -119,20 +125,47 @@ def export_data(
     return folder
 
 
-def class_folders(class_names: Sequence[str]) -> list[str]:
-    """Gives a folder name for every class: the class's own where all of them are good names, else with its number."""
-    plain = [re.sub(r"[^\w. -]", "_", name).strip(" .")[:100] for name in class_names]
-    are_own = plain == list(class_names) and "" not in plain and "metadata.jsonl" not in plain
-    if are_own and len({name.casefold() for name in plain}) == len(plain):
-        return plain
-    return [f"{number:05d}-{name}" for number, name in enumerate(plain)]
+def class_folders(class_names: Sequence[str], labels: Iterable[int]) -> dict[int, str]:
+    """Gives the folder of every class, and of -1 where images without a label are, so that folders sort as classes do.
+
+    A class has its own name where all are good names in sorted order, else its number in front. Unlabelled images come
+    last. Warns of classes without an image: readers that number the folders they find give other numbers then.
+
+    Args:
+        class_names: in label order.
+        labels: of all images; those beyond the names have numbers for names.
+    """
+    found = set(labels)
+    numbers = sorted(label for label in found if label >= 0)
+    names = dict(enumerate(class_names if numbers else ()))
+    names |= {number: f"{number:05d}" for number in numbers if number >= len(class_names)}
+    count = max(names, default=-1) + 1
+    _warn_of_absent(found, count)
+    if found and min(found) < 0:
+        names[UNLABELLED] = "unlabelled" if names else "images"
+    own = list(names.values())
+    plain = [re.sub(r"[^\w. -]", "_", name).strip(" .")[:100] for name in own]
+    are_good = (
+        own == plain == sorted(own) == sorted(own, key=_natural_order) and "" not in own and "metadata.jsonl" not in own
+    )
+    if are_good and len({name.casefold() for name in own}) == len(own):
+        return names
+    digits = max(5, len(str(count)))
+    return {
+        label: f"{count if label == UNLABELLED else label:0{digits}d}-{name}"
+        for label, name in zip(names, plain, strict=True)
+    }
+
+
+def _natural_order(name: str) -> list[str | int]:
+    """Gives what timm sorts folders by."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name.lower())]
 
 
 def image_to_png(image: Tensor) -> bytes:
     """Gives the PNG file of uint8 C x H x W; C is 1 to 4."""
-    pixels = image.permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, format="PNG", compress_level=4)
+    tensor_to_pil(image).save(buffer, format="PNG", compress_level=4)
     return buffer.getvalue()
 
 
@@ -174,11 +207,22 @@ def _rows(dataset: AugmentedDataset) -> Iterator[ExportRow]:
                 yield ExportRow(f"{row:09d}", png, label, source_index, variant, dataset.style(row).tolist())
 
 
-def _write_folder(rows: Iterator[ExportRow] | tqdm[ExportRow], folder: Path, classes: Sequence[str]) -> None:
+def _warn_of_absent(found: set[int], count: int) -> None:
+    absent = count - sum(label >= 0 for label in found)
+    if absent:
+        some = islice((str(label) for label in range(count) if label not in found), _NAMED_CLASSES)
+        rest = f" and {absent - _NAMED_CLASSES} more" if absent > _NAMED_CLASSES else ""
+        warnings.warn(
+            f"classes without an image: {', '.join(some)}{rest}. ImageFolder numbers the folders it finds, so its "
+            "labels may be other numbers than the file's; those are in metadata.jsonl",
+            stacklevel=4,
+        )
+
+
+def _write_folder(rows: Iterator[ExportRow] | tqdm[ExportRow], folder: Path, classes: Mapping[int, str]) -> None:
     with open(folder / "metadata.jsonl", "w", encoding="utf-8") as metadata:
         for row in rows:
-            inside = classes[row.label] if 0 <= row.label < len(classes) else f"{row.label:05d}"
-            inside = "images" if row.label < 0 else inside
+            inside = classes[max(row.label, UNLABELLED)]
             (folder / inside).mkdir(exist_ok=True)
             name = f"{inside}/{row.name}.png"
             (folder / name).write_bytes(row.png)

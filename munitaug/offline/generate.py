@@ -92,9 +92,9 @@ def generate(
     Raises:
         FileExistsError: the output exists, and overwrite is False.
         ValueError: an argument is out of range, several variants of a one-to-one method, codes of the wrong length, or
-            ``<path>.parts`` holds an unfinished run with other arguments.
-        TypeError: provenance holds something that JSON cannot.
-        DomainError: images of different sizes.
+            ``<path>.parts`` holds finished pieces of a run with other arguments.
+        TypeError: a number is not whole, or provenance holds something that JSON cannot.
+        DomainError: images of different sizes, or too small.
         BlockingIOError: another process is writing this output.
         OSError: the disk is full; the message says what is safe.
         Interrupted: should_stop said so; the message says how to continue.

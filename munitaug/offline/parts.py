@@ -10,6 +10,7 @@ Floor 4: imports data, files, types and its own room.
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,16 +25,18 @@ from munitaug.data.augmented_file import (
     open_for_reading,
     read_contents,
 )
-from munitaug.data.shards import read_shards, shard_path, write_index
-from munitaug.files import locked_file, replacing, sync_folder, write_text
+from munitaug.data.shards import check_shard_name, read_shards, shard_path, write_index
+from munitaug.files import differences, locked_file, refuse_existing, replacing, sync_folder, write_text
 from munitaug.offline.disk import is_disk_full, locked_folder
-from munitaug.offline.plan import Entries, Plan, Stripe, differences
+from munitaug.offline.plan import Entries, Plan, Stripe
 from munitaug.types import Interrupted
 
 PLAN_NAME = "plan.json"
 MERGE_NAME = "merged.h5"
 MOVING_NAME = "moving"
 """Stands in the folder from the moment when the first shard leaves it."""
+_NAMED_DIFFERENCES = 12
+_LONGEST_DIFFERENCE = 200
 
 
 class PartUnfinishedError(Exception):
@@ -52,7 +55,7 @@ class PartsFolder:
 
     def __init__(self, output: Path, plan: Plan, stripe: Stripe) -> None:
         self.output = output
-        self.path = output.with_name(output.name + ".parts")
+        self.path = output.parent / f"{output.name}.parts"
         self.plan = plan
         self.stripe = stripe
 
@@ -84,39 +87,43 @@ class PartsFolder:
 
         Raises:
             FileExistsError: it exists and may not be replaced, or is a folder.
+            ValueError: shards cannot be called like it.
         """
+        if self.plan.shards:
+            check_shard_name(self.output)
         if (self.path / PLAN_NAME).exists():
             return
         with suppress(OSError):
             self.path.rmdir()  # left empty by a kill at the very end; one with anything in it stays
         if self.stripe.ranks == 1 or not self._is_output_of_plan():
-            _refuse_existing(self.output, overwrite)
+            refuse_existing(self.output, overwrite)
 
     def begin(self, overwrite: bool) -> list[int]:
         """Takes up the run that was stopped here, or begins one; gives the parts that this rank still has to make.
 
-        A part that is damaged is removed and made again. None is missing where the output is finished already.
+        A part that is damaged is removed and made again. None is missing where the output is finished already. A run
+        with other arguments of which nothing was finished is forgotten, if this is the only process.
 
         Args:
             overwrite: parts of another plan, and in the end an output that exists, may be replaced.
 
         Raises:
             FileExistsError: the output, or a file called as one of its shards, exists and is not what this plan makes.
-            ValueError: the folder holds parts of another plan.
+            ValueError: the folder holds finished parts of another plan.
         """
         with self._one_at_a_time():
             kept = self._kept_plan()
             if kept is not None and kept != self.plan.entries():
-                if not overwrite:
+                if not overwrite and (self.stripe.ranks > 1 or self._holds_parts()):
                     self._refuse(kept)
                 kept = None
             if (kept is not None or self.stripe.ranks > 1) and self._is_output_of_plan():
                 self.remove()
                 return []
-            _refuse_existing(self.output, overwrite or (kept is not None and (self.path / MOVING_NAME).exists()))
+            refuse_existing(self.output, overwrite or (kept is not None and (self.path / MOVING_NAME).exists()))
             if kept is None:
                 for shard in range(self.plan.shards):
-                    _refuse_existing(self._beside(shard), overwrite)
+                    refuse_existing(self._beside(shard), overwrite)
                 self._remove_parts()
                 write_text(self.path / PLAN_NAME, json.dumps(self.plan.entries(), sort_keys=True, indent=1))
             if self.stripe.ranks == 1:
@@ -238,9 +245,17 @@ class PartsFolder:
             return set()
 
     def _remove_parts(self) -> None:
-        for pattern in ("part-*.h5", "*.tmp", "*.lock", shard_path(self.output, 0, 0).name.replace("00000", "*")):
-            for file in self.path.glob(pattern):
-                file.unlink(missing_ok=True)
+        for file in (*self._part_files(), *self.path.glob("*.tmp"), *self.path.glob("*.lock")):
+            file.unlink(missing_ok=True)
+
+    def _part_files(self) -> list[Path]:
+        """Gives the finished parts in the folder, of whatever plan."""
+        shards = glob.escape(shard_path(self.output, 0, 0).name).replace("00000", "*")
+        return [*self.path.glob("part-*.h5"), *self.path.glob(shards)]
+
+    def _holds_parts(self) -> bool:
+        """Tells whether a part of some plan is finished, here or moved already."""
+        return (self.path / MOVING_NAME).exists() or bool(self._part_files())
 
     def _file(self, part: int) -> Path:
         return self.path / (self._beside(part).name if self.plan.shards else f"part-{part:05d}.h5")
@@ -285,9 +300,12 @@ class PartsFolder:
         return kept if isinstance(kept, dict) else {}
 
     def _refuse(self, kept: Entries) -> None:
-        lines = "\n  ".join(differences(kept, self.plan.entries()))
+        changed = differences(_decoded(kept), _decoded(self.plan.entries()))
+        lines = [line if len(line) <= _LONGEST_DIFFERENCE else f"{line[:_LONGEST_DIFFERENCE]}..." for line in changed]
+        rest = len(lines) - _NAMED_DIFFERENCES
+        named = "\n  ".join([*lines[:_NAMED_DIFFERENCES], *([f"and {rest} more"] if rest > 0 else [])])
         raise ValueError(
-            f"{self.path} holds an unfinished run with other arguments:\n  {lines}\n"
+            f"{self.path} holds an unfinished run with other arguments:\n  {named}\n"
             "continue it with the same arguments, or begin anew with overwrite (--overwrite), or remove that folder"
         )
 
@@ -304,15 +322,14 @@ class PartsFolder:
         return is_right and names == wanted and all(self.output.with_name(name).exists() for name in names)
 
 
+def _decoded(entries: Entries) -> Entries:
+    """Gives the entries with ``config`` as the values in it, so that each can be compared."""
+    try:
+        return {**entries, "config": json.loads(str(entries["config"]))}
+    except (KeyError, ValueError):  # of a damaged plan
+        return entries
+
+
 def _unsealed(attributes: dict[str, AttributeValue]) -> dict[str, AttributeValue]:
     """Gives the attributes without those that are made when a file is finished."""
     return {name: value for name, value in attributes.items() if name not in ("complete", "content_sha256", "shards")}
-
-
-def _refuse_existing(output: Path, overwrite: bool) -> None:
-    if output.is_dir():
-        raise FileExistsError(errno.EEXIST, "is a folder; name a file, for example aug.h5", str(output))
-    if output.exists() and not overwrite:
-        raise FileExistsError(
-            errno.EEXIST, "exists already and is left as it is; choose another output, or overwrite it", str(output)
-        )

@@ -1,12 +1,13 @@
 """The plan of a generation: everything that decides the bytes of its file, so that a stopped run can go on.
 
-Floor 4: imports data, kernel, random, styles, translator.
+Floor 4: imports data, images, kernel, random, styles, translator, types.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -15,11 +16,14 @@ from torch import Tensor
 
 from munitaug.data.augmented_file import AttributeValue, Layout, header_attributes
 from munitaug.data.domain import ImageDomain
+from munitaug.data.folder import FolderDomain
 from munitaug.data.packing import Compression
+from munitaug.images import images_to_model, match_channels
 from munitaug.kernel import translator_device
 from munitaug.random import torch_generator
 from munitaug.styles import StyleSource
 from munitaug.translator import NO_STYLES, Translator
+from munitaug.types import MIN_SIDE, DomainError
 
 MAX_VARIANTS = 32767
 MAX_SHARDS = 99999
@@ -126,16 +130,6 @@ class Stripe:
         return part % self.ranks == self.rank
 
 
-def differences(kept: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
-    """Gives one line for each entry that differs, in alphabetical order."""
-    names = sorted({*kept, *wanted})
-    return [
-        f"{name}: {kept.get(name)!r} there, {wanted.get(name)!r} now"
-        for name in names
-        if kept.get(name) != wanted.get(name)
-    ]
-
-
 def make_plan(
     translator: Translator,
     domain: ImageDomain,
@@ -154,13 +148,16 @@ def make_plan(
 
     Raises:
         ValueError: see :func:`munitaug.offline.generate.generate`.
+        TypeError: a number is not whole.
     """
+    variants, batch_size = whole_number("variants", variants), whole_number("batch_size", batch_size)
+    seed, shards = whole_number("seed", seed), whole_number("shards", shards)
     check_counts(translator, domain, variants, batch_size)
     if not 0 <= shards <= min(len(domain), MAX_SHARDS):
         raise ValueError(
             f"shards must be 0 (one file) to {min(len(domain), MAX_SHARDS)} (of {len(domain)} images), got {shards}"
         )
-    channels, height, width = domain[0][0].shape
+    channels, height, width = _checked_shape(translator, domain)
     config = {
         **provenance,
         "source_domain": domain.name,
@@ -184,6 +181,21 @@ def make_plan(
     return Plan(len(domain), variants, keep_original, seed, batch_size, layout, header, shards)
 
 
+def whole_number(name: str, number: object) -> int:
+    """Gives a number that somebody asked for as Python's own kind, whether it is that or NumPy's.
+
+    Args:
+        name: for the message.
+        number: as it was given.
+
+    Raises:
+        TypeError: it is not whole, or a truth value.
+    """
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
+        raise TypeError(f"{name} must be a whole number, got {number!r}")
+    return operator.index(number)
+
+
 def check_counts(translator: Translator, domain: ImageDomain | None, variants: int, batch_size: int) -> None:
     """Checks what does not need an image to be read.
 
@@ -198,6 +210,30 @@ def check_counts(translator: Translator, domain: ImageDomain | None, variants: i
         raise ValueError(f"{domain.name} holds no image; there is nothing to generate from")
     if translator.style_dim == 0 and variants > 1:
         raise ValueError(f"{variants} variants were asked for, but {NO_STYLES}; or use variants=1")
+
+
+def _checked_shape(translator: Translator, domain: ImageDomain) -> tuple[int, int, int]:
+    """Gives C, H, W of the images.
+
+    Raises:
+        DomainError: they are too small, or files of a folder that differ in size.
+        ValueError: they have channels that the translator cannot take.
+    """
+    if isinstance(domain, FolderDomain) and len(domain.sizes) > 1:
+        some = ", ".join(f"{width} x {height}" for height, width in domain.sizes[:3])
+        raise DomainError(
+            f"{domain.name}: images of different sizes cannot go into one file, and there are {len(domain.sizes)} "
+            f"({some} px, ...); give a size, for example --size 64"
+        )
+    image = domain[0][0]
+    match_channels(images_to_model(image), translator.channels)
+    channels, height, width = image.shape
+    if min(height, width) < MIN_SIDE:
+        raise DomainError(
+            f"{domain.name}: images are {width} x {height} px, but sides of at least {MIN_SIDE} px are needed; "
+            "give a size, for example --size 64"
+        )
+    return channels, height, width
 
 
 def weights_sha256(translator: Translator) -> str:

@@ -33,7 +33,7 @@ from munitaug.kernel import translate_images
 from munitaug.offline.exports import ArrowTable, ExportRow, image_to_png, parquet_table
 from munitaug.offline.generate import generate as generate_files
 from munitaug.offline.generate import item_styles
-from munitaug.offline.plan import Stripe, check_counts
+from munitaug.offline.plan import Stripe, check_counts, whole_number
 from munitaug.styles import StyleSource
 from munitaug.translator import Translator
 from munitaug.types import UNLABELLED, DomainError
@@ -150,12 +150,15 @@ def generate(
         BlockingIOError: another process fills that folder.
         ValueError: an argument is out of range, "hdf5" of something that is no domain, or generators that leave no CPU
             to read with, on which Ray would wait for ever.
+        TypeError: a number is not whole.
         DomainError: a data set without the columns that are needed.
     """
     ray, ray_data = _ray()
     if format not in RAY_FORMATS:
         raise ValueError(f"format must be one of {', '.join(RAY_FORMATS)}, got {format!r}")
     domain = source if isinstance(source, ImageDomain) else None
+    variants, batch_size = whole_number("variants", variants), whole_number("batch_size", batch_size)
+    seed, shards = whole_number("seed", seed), whole_number("shards", shards)
     check_counts(translator, domain, variants, batch_size)
     place = str(out)
     if "://" not in place and Path(place).exists():

@@ -55,11 +55,11 @@ class Adapted:
 
 
 def adapt(
-    source: str | ImageDomain,
-    target: str | ImageDomain,
+    source: str | Path | ImageDomain,
+    target: str | Path | ImageDomain,
     out: str | Path,
     *,
-    test: str | ImageDomain | None = None,
+    test: str | Path | ImageDomain | None = None,
     method: str = "munit",
     preset: str = "small",
     training: TrainConfig = TrainConfig(max_steps=1000),

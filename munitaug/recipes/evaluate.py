@@ -36,12 +36,12 @@ from munitaug.types import DomainError
 
 
 def evaluate(
-    source: str | ImageDomain,
-    target: str | ImageDomain,
+    source: str | Path | ImageDomain,
+    target: str | Path | ImageDomain,
     out: str | Path,
     *,
     checkpoint: str | Path | None = None,
-    test: str | ImageDomain | None = None,
+    test: str | Path | ImageDomain | None = None,
     conditions: Sequence[Condition] | None = None,
     seeds: int | Sequence[int] = 3,
     fit: FitSettings = FitSettings(),
@@ -191,15 +191,17 @@ def _finished_rows(path: Path, resume: bool) -> list[Row]:
     return load_rows(path)
 
 
-def _open_test(target: str | ImageDomain, test: str | ImageDomain | None, data: DataOptions) -> ImageDomain:
+def _open_test(
+    target: str | Path | ImageDomain, test: str | Path | ImageDomain | None, data: DataOptions
+) -> ImageDomain:
     images = own_test_split(target) if test is None else test
     if images is None:
-        name = target if isinstance(target, str) else target.name
+        name = target.name if isinstance(target, ImageDomain) else target
         raise DomainError(f"{name} names no test split of its own; give labelled target test images with --test SPEC")
     return data.open_target(images)
 
 
-def own_test_split(domain: str | ImageDomain) -> str | None:
+def own_test_split(domain: str | Path | ImageDomain) -> str | None:
     """Gives the spec of the test split of a named train split, ``usps:test`` of ``usps:train``; None of all else."""
     named = parse_spec(domain) if isinstance(domain, str) else None
     return f"{named.name}:test" if named is not None and named.split == "train" else None

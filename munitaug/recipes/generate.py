@@ -5,11 +5,9 @@ Floor 6: imports floors 1-5.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import torch
-
+from munitaug import ranks
 from munitaug._version import __version__
 from munitaug.checkpoint import checkpoint_sha256, find_checkpoint, read_index, shared_translator
 from munitaug.data.domain import ImageDomain
@@ -25,7 +23,7 @@ from munitaug.translator import Precision
 
 def generate(
     checkpoint: str | Path,
-    source: str | ImageDomain,
+    source: str | Path | ImageDomain,
     out: str | Path,
     *,
     variants: int = 4,
@@ -50,7 +48,8 @@ def generate(
     where it was when the same call is made again, and ends with the same file.
 
     With shards, the processes of ``torchrun`` (RANK and WORLD_SIZE in the environment) share the work, each on the
-    GPU of its LOCAL_RANK; the file is the index of the shards and is there when the last process is through.
+    GPU of its LOCAL_RANK (where there are fewer GPUs, some share one); the file is the index of the shards and is there
+    when the last process is through.
 
     Args:
         checkpoint: checkpoint or run folder.
@@ -82,8 +81,9 @@ def generate(
         OSError: the disk is full; what was written is kept.
         ValueError: settings or images that do not suit.
     """
-    stripe = stripe_of_environment() if shards else Stripe()
-    own_device = _device_of_rank(resolve_device(device))
+    rank, _, count = ranks.launched_as() if shards else (0, None, 1)
+    stripe = Stripe(rank, count)
+    own_device = ranks.device_of_rank(resolve_device(device), apart=True)
     translator = shared_translator(checkpoint, direction, own_device, precision, compile)
     data = data.like(checkpoint)
     domain = data.open_source(source)
@@ -118,23 +118,3 @@ def generate(
             shards=shards,
             stripe=stripe,
         )
-
-
-def stripe_of_environment() -> Stripe:
-    """Gives which process of ``torchrun`` this is; the only one where RANK and WORLD_SIZE are not set.
-
-    Raises:
-        ValueError: they are no numbers, or there is no such rank.
-    """
-    rank, ranks = (os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    if not (rank.isdecimal() and ranks.isdecimal()):
-        raise ValueError(f"RANK and WORLD_SIZE in the environment must be numbers, got {rank!r} and {ranks!r}")
-    return Stripe(int(rank), int(ranks))
-
-
-def _device_of_rank(device: torch.device) -> torch.device:
-    """Gives the GPU of this process's LOCAL_RANK where no GPU was named by number."""
-    local_rank = os.environ.get("LOCAL_RANK", "")
-    if device.type != "cuda" or device.index is not None or not local_rank.isdecimal():
-        return device
-    return torch.device("cuda", int(local_rank) % torch.cuda.device_count())

@@ -17,7 +17,7 @@ from munitaug.adaptation.label_preservation import Confusion, classes_seen, clas
 from munitaug.checkpoint import checkpoint_sha256, find_checkpoint, read_index, shared_translator
 from munitaug.data.domain import ArrayDomain, ImageDomain
 from munitaug.data.specs import parse_spec
-from munitaug.files import write_text
+from munitaug.files import refuse_existing, write_text
 from munitaug.images import images_to_model, match_channels
 from munitaug.metrics import extract_features
 from munitaug.networks.modes import device_of
@@ -38,11 +38,11 @@ BATCH = 250
 
 def label_preservation(
     checkpoint: str | Path,
-    source: str | ImageDomain,
+    source: str | Path | ImageDomain,
     out: str | Path,
     *,
-    judge: str | ImageDomain | nn.Module | None = None,
-    judge_test: str | ImageDomain | None = None,
+    judge: str | Path | ImageDomain | nn.Module | None = None,
+    judge_test: str | Path | ImageDomain | None = None,
     variants: int = 4,
     style: str = "prior",
     truncation: float | None = None,
@@ -163,7 +163,7 @@ class _Judge(NamedTuple):
 
 
 def _given_judge(
-    classifier: nn.Module, source: ImageDomain, judge_test: str | ImageDomain | None, data: DataOptions
+    classifier: nn.Module, source: ImageDomain, judge_test: str | Path | ImageDomain | None, data: DataOptions
 ) -> _Judge:
     exam = None if judge_test is None else _open_labelled(judge_test, source, data)
     return _Judge(classifier, type(classifier).__name__, source.channels, None, exam)
@@ -171,7 +171,7 @@ def _given_judge(
 
 def _taught_judge(
     lessons: ImageDomain,
-    judge_test: str | ImageDomain | None,
+    judge_test: str | Path | ImageDomain | None,
     data: DataOptions,
     fit: FitSettings,
     seed: int,
@@ -186,7 +186,7 @@ def _taught_judge(
     return _Judge(classifier, f"{fit.classifier} classifier", taught.channels, (lessons.name, len(taught)), exam)
 
 
-def _open_labelled(given: str | ImageDomain, like: ImageDomain, data: DataOptions) -> ImageDomain:
+def _open_labelled(given: str | Path | ImageDomain, like: ImageDomain, data: DataOptions) -> ImageDomain:
     """Gives labelled images of the wanted kind, to teach the judge or to test it.
 
     Raises:
@@ -280,10 +280,9 @@ def _free_files(out: Path, overwrite: bool) -> tuple[Path, Path]:
         FileExistsError: one of them exists and must not be replaced.
         ValueError: both would be one file.
     """
-    picture = out.with_suffix(".png")
-    if picture == out:
+    if out.suffix == ".png":
         raise ValueError(f"{out} is to hold the numbers, as JSON; the picture goes beside it: give a name.json")
-    for path in (out, picture):
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists already; replace it with --overwrite, or choose another --out")
+    refuse_existing(out, overwrite)
+    picture = out.with_suffix(".png")
+    refuse_existing(picture, overwrite)
     return out, picture

@@ -15,7 +15,7 @@ from typing import Any
 from munitaug.checkpoint import find_checkpoint, read_index
 from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import open_domain
-from munitaug.files import only_writer, write_text
+from munitaug.files import differences, only_writer, write_text
 from munitaug.types import CheckpointError
 
 Json = Any  # the value of a JSON document
@@ -45,11 +45,12 @@ class DataOptions:
     data_root: str | None = None
     skip_unreadable: bool = False
 
-    def open(self, spec: str, *, invert: bool = False) -> ImageDomain:
+    def open(self, spec: str | Path, *, invert: bool = False) -> ImageDomain:
         """Gives the domain of a spec: a folder, or a name such as ``usps:train``.
 
         Raises:
             DomainError: unknown name, missing files, or images that do not suit.
+            TypeError: it is neither a text nor a path.
         """
         return open_domain(
             spec,
@@ -60,13 +61,13 @@ class DataOptions:
             skip_unreadable=self.skip_unreadable,
         )
 
-    def open_source(self, domain: str | ImageDomain) -> ImageDomain:
+    def open_source(self, domain: str | Path | ImageDomain) -> ImageDomain:
         """Gives the source domain of a spec; a domain as it is. Raises as :meth:`open` does."""
-        return self.open(domain, invert=self.invert_source) if isinstance(domain, str) else domain
+        return domain if isinstance(domain, ImageDomain) else self.open(domain, invert=self.invert_source)
 
-    def open_target(self, domain: str | ImageDomain) -> ImageDomain:
+    def open_target(self, domain: str | Path | ImageDomain) -> ImageDomain:
         """Gives the target domain of a spec; a domain as it is. Raises as :meth:`open` does."""
-        return self.open(domain, invert=self.invert_target) if isinstance(domain, str) else domain
+        return domain if isinstance(domain, ImageDomain) else self.open(domain, invert=self.invert_target)
 
     def like(self, checkpoint: str | Path) -> DataOptions:
         """Gives these options, with the channels and the size of a checkpoint's training where they are left open.
@@ -163,12 +164,3 @@ def refuse_existing_run(folder: Path) -> None:
     unborn = CONFIG_NAME + ".tmp"
     if folder.is_file() or (folder.is_dir() and any(entry.name != unborn for entry in folder.iterdir())):
         raise FileExistsError(f"{folder} exists already; continue it with --resume, or choose another --out")
-
-
-def differences(present: Json, wanted: Json, then: str = "was", now: str = "now", prefix: str = "") -> list[str]:
-    """Gives a line for each setting that differs between two JSON documents: ``name was 1, now 2``."""
-    if isinstance(present, dict) and isinstance(wanted, dict):
-        names = sorted(present.keys() | wanted.keys())
-        pairs = ((name, present.get(name), wanted.get(name)) for name in names)
-        return [line for name, old, new in pairs for line in differences(old, new, then, now, f"{prefix}{name}.")]
-    return [] if present == wanted else [f"{prefix.rstrip('.')} {then} {present!r}, {now} {wanted!r}"]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from munitaug.checkpoint import shared_translator
 from munitaug.data.domain import ImageDomain
-from munitaug.files import replacing
+from munitaug.files import refuse_existing, replacing
 from munitaug.kernel import images_to_styles, translate_images
 from munitaug.random import random_permutation, torch_generator
 from munitaug.recipes.judge import Judge, make_judge
@@ -32,20 +32,20 @@ LONGEST_NAME = 40
 
 def preview(
     checkpoint: str | Path | Translator,
-    source: str | ImageDomain,
+    source: str | Path | ImageDomain,
     out: str | Path,
     *,
-    target: str | ImageDomain | None = None,
+    target: str | Path | ImageDomain | None = None,
     variants: int = 8,
     columns: int = 12,
     style: str = "prior",
     truncation: float | None = None,
     strength: float = 1.0,
-    exemplars: str | ImageDomain | None = None,
+    exemplars: str | Path | ImageDomain | None = None,
     exemplar_rows: int = 3,
     interpolate: int = 0,
     nearest: bool = False,
-    judge: str | ImageDomain | nn.Module | None = None,
+    judge: str | Path | ImageDomain | nn.Module | None = None,
     direction: str = "a2b",
     seed: int = 0,
     device: str = "auto",
@@ -85,13 +85,14 @@ def preview(
         progress: show progress bars where it takes a while.
 
     Raises:
-        FileExistsError: ``out`` exists.
+        FileExistsError: ``out`` exists, or is a folder.
         LabelMissingError: a judge without labels to hold translations against, or to learn from.
-        ValueError: settings or images that do not suit.
+        ValueError: settings or images that do not suit, or ``out`` is called other than .png.
     """
     path = Path(out)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already; choose another --out, or replace it with --overwrite")
+    refuse_existing(path, overwrite)
+    if path.suffix.lower() not in ("", ".png"):
+        raise ValueError(f"a sheet is a PNG, got {path.name}; name it {path.stem}.png")
     wishes = _Wishes(variants, columns, style, strength, exemplar_rows, interpolate, nearest, seed, progress)
     wishes.check(has_target=target is not None)
     if isinstance(checkpoint, Translator):
@@ -301,7 +302,7 @@ def _real_section(real: ImageDomain, columns: int, channels: int, seed: int) -> 
     return SheetSection(f"Real images of {_short(real.name)}", (row,))
 
 
-def _open_judge(judge: str | ImageDomain | nn.Module, data: DataOptions) -> ImageDomain | nn.Module:
+def _open_judge(judge: str | Path | ImageDomain | nn.Module, data: DataOptions) -> ImageDomain | nn.Module:
     if isinstance(judge, nn.Module):
         return judge
     domain = data.open_target(judge)

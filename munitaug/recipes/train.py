@@ -22,6 +22,7 @@ from munitaug.checkpoint import save_method
 from munitaug.data.domain import ImageDomain
 from munitaug.data.kept import keep_decoded
 from munitaug.data.loader import MultiDomainLoader, PairLoader, UnpairedLoader
+from munitaug.files import differences
 from munitaug.images import uint8_to_model
 from munitaug.method import Method, MethodConfig
 from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticConsistency
@@ -34,7 +35,7 @@ from munitaug.recipes.classifier import (
     save_classifier,
     train_classifier,
 )
-from munitaug.recipes.options import CONFIG_NAME, DataOptions, differences, domain_facts, run_folder
+from munitaug.recipes.options import CONFIG_NAME, DataOptions, domain_facts, run_folder
 from munitaug.stopping import stop_on_signals
 from munitaug.training import TrainConfig, Trainer, resolve_device
 from munitaug.training.trainer import STATE_FILE, OnStep
@@ -70,11 +71,11 @@ class SemanticOptions:
 
 
 def train(
-    source: str | ImageDomain,
-    target: str | ImageDomain,
+    source: str | Path | ImageDomain,
+    target: str | Path | ImageDomain,
     out: str | Path,
     *,
-    others: Sequence[str | ImageDomain] = (),
+    others: Sequence[str | Path | ImageDomain] = (),
     method: str = "munit",
     preset: str = "small",
     config: MethodConfig | None = None,

@@ -55,7 +55,7 @@ def test_sub_folders_are_classes_in_sorted_order(write_image: WriteImage, tmp_pa
     assert domain[2][1] == 1
 
 
-@pytest.mark.parametrize("extension", ["png", "jpg", "JPEG", "bmp", "webp", "tif", "tiff"])
+@pytest.mark.parametrize("extension", ["png", "jpg", "JPEG", "jfif", "bmp", "gif", "webp", "tif", "tiff", "ppm"])
 def test_usual_formats_are_read(write_image: WriteImage, tmp_path: Path, extension: str) -> None:
     write_image(f"a.{extension}")
     assert FolderDomain(tmp_path)[0][0].shape == (3, 18, 20)
@@ -339,3 +339,36 @@ def test_a_file_that_would_start_another_program_is_not_opened(tmp_path: Path, w
 def test_the_name_of_a_file_need_not_tell_its_format(tmp_path: Path, kind: str) -> None:
     Image.new("RGB", (20, 18), "red").save(tmp_path / "0.png", format=kind)
     assert FolderDomain(tmp_path)[0][0].shape == (3, 18, 20)
+
+
+def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (20, 18), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert FolderDomain(tmp_path, channels=3)[0][0][:, 5, 5].tolist() == [255, 0, 0]
+
+
+def test_images_of_kinds_that_are_not_read_are_counted(write_image: WriteImage, tmp_path: Path) -> None:
+    write_image("cat/a.png")
+    for name in ("cat/b.HEIC", "cat/deep/c.heic", "cat/d.avif", "cat/.hidden.avif", "cat/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.warns(UserWarning, match=r"left out 3 files of .* of other kinds \(\.avif, \.heic\); convert"):
+        assert len(FolderDomain(tmp_path)) == 1
+
+
+def test_a_file_that_is_replaced_or_renamed_changes_the_fingerprint(write_image: WriteImage, tmp_path: Path) -> None:
+    for index in range(3):
+        write_image(f"{index}.png", seed=index)
+    first = FolderDomain(tmp_path).fingerprint()
+    assert FolderDomain(tmp_path).fingerprint() == first
+    write_image("1.png", seed=1, size=(40, 30))
+    replaced = FolderDomain(tmp_path).fingerprint()
+    (tmp_path / "1.png").rename(tmp_path / "10.png")
+    assert len({first, replaced, FolderDomain(tmp_path).fingerprint()}) == 3
+
+
+def test_a_folder_that_is_moved_keeps_its_fingerprint(write_image: WriteImage, tmp_path: Path) -> None:
+    write_image("here/cat/a.png")
+    before = FolderDomain(tmp_path / "here").fingerprint()
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert FolderDomain(tmp_path / "there").fingerprint() == before

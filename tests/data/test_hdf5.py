@@ -97,6 +97,15 @@ def test_a_batch_is_the_list_of_its_items(tmp_path: Path, compression: Compressi
     assert torch.equal(batch[3][0], dataset[5][0])
 
 
+def test_columns_are_given_as_copies(path: Path) -> None:
+    dataset = AugmentedDataset(path)
+    label = dataset[0][1]
+    for column in (dataset.labels, dataset.source_indices, dataset.variants):
+        column[0] = 99
+    assert dataset[0][1] == dataset.labels[0] == label
+    assert 99 not in (dataset.source_indices[0], dataset.variants[0])
+
+
 def test_negative_numbers_count_from_the_end_and_others_are_refused(path: Path) -> None:
     dataset = AugmentedDataset(path)
     assert torch.equal(dataset[-1][0], dataset[ROWS - 1][0])

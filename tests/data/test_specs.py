@@ -51,6 +51,21 @@ def test_name_wins_over_a_folder_of_that_name(
     assert len(open_domain("./digits")) == 1
 
 
+def test_a_path_is_always_a_folder(write_image: WriteImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image("digits/a.png")
+    monkeypatch.chdir(tmp_path)
+    domain = open_domain(Path("digits"))
+    assert (len(domain), domain.name) == (1, "digits")
+    with pytest.raises(DomainError, match="no folder of that name exists"):
+        open_domain(Path("mnist"))
+
+
+@pytest.mark.parametrize("spec", [None, 3, b"digits", ["digits"]])
+def test_what_names_no_images_is_refused_by_its_type(spec: object) -> None:
+    with pytest.raises(TypeError, match=f"a folder, a name or an ImageDomain, got {type(spec).__name__}"):
+        open_domain(spec)  # type: ignore[arg-type]
+
+
 def test_count_takes_the_first_images() -> None:
     few, all_of_them = open_domain("digits:test:5", size=16), open_domain("digits:test", size=16)
     assert len(few) == 5

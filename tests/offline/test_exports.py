@@ -11,10 +11,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from munitaug.data.augmented_file import AugmentedFileError
+from munitaug.data.domain import ArrayDomain
 from munitaug.data.hdf5 import AugmentedDataset
 from munitaug.offline import export_data
 from munitaug.offline.exports import DataFormat, class_folders
@@ -167,6 +169,9 @@ def test_a_damaged_shard_is_not_exported(tmp_path: Path) -> None:
     ("names", "folders"),
     [
         (["cat", "dog"], ["cat", "dog"]),
+        (["dog", "cat"], ["00000-dog", "00001-cat"]),
+        (["Dog", "cat"], ["00000-Dog", "00001-cat"]),  # timm thinks little of capitals
+        ([str(number) for number in range(11)], [f"{number:05d}-{number}" for number in range(11)]),
         (["../cat", "/etc"], ["00000-_cat", "00001-_etc"]),
         (["a/b", "a_b"], ["00000-a_b", "00001-a_b"]),
         (["Cat", "cat"], ["00000-Cat", "00001-cat"]),
@@ -176,7 +181,56 @@ def test_a_damaged_shard_is_not_exported(tmp_path: Path) -> None:
     ],
 )
 def test_class_names_cannot_lead_out_of_the_folder(names: list[str], folders: list[str]) -> None:
-    assert class_folders(names) == folders
+    assert list(class_folders(names, range(len(names))).values()) == folders
+
+
+def domain_of(labels: list[int], names: tuple[str, ...] = ()) -> ArrayDomain:
+    images = torch.arange(len(labels), dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 16, 16)
+    return ArrayDomain("some", images.contiguous(), torch.tensor(labels), names)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([0, 1, 1], ("dog", "cat")),
+        (list(range(11)), tuple(str(number) for number in range(11))),
+        ([1, 0, 2], ()),
+        ([1, 0, 2], ("z", "images")),
+    ],
+)
+def test_the_classes_of_torchvision_are_those_of_the_file(
+    tmp_path: Path, labels: list[int], names: tuple[str, ...]
+) -> None:
+    source = run(tmp_path / "aug.h5", domain=domain_of(labels, names), variants=1)
+    images = ImageFolder(export_data(source, tmp_path / "out", progress=False))
+    assert [label for _, label in sorted((Path(path).stem, label) for path, label in images.samples)] == labels
+
+
+@pytest.mark.parametrize(
+    ("names", "folders"),
+    [
+        (("cat", "images"), {"cat", "images", "unlabelled"}),
+        (("cat", "unlabelled"), {"00000-cat", "00001-unlabelled", "00002-unlabelled"}),
+        (("cat", "zebra"), {"00000-cat", "00001-zebra", "00002-unlabelled"}),
+    ],
+)
+def test_images_without_a_label_are_a_last_class_of_their_own(
+    tmp_path: Path, names: tuple[str, ...], folders: set[str]
+) -> None:
+    source = run(tmp_path / "aug.h5", domain=domain_of([1, -1, 0], names), variants=1)
+    images = ImageFolder(export_data(source, tmp_path / "out", progress=False))
+    assert {entry.name for entry in (tmp_path / "out").iterdir() if entry.is_dir()} == folders
+    assert {int(Path(path).stem): label for path, label in images.samples} == {0: 1, 1: 2, 2: 0}
+
+
+def test_classes_without_an_image_are_named(tmp_path: Path) -> None:
+    source = run(tmp_path / "aug.h5", domain=domain_of([1, 2, 2, 3, 9]), variants=1)
+    with pytest.warns(UserWarning, match=r"without an image: 0, 4, 5, 6, 7, 8\. ImageFolder .* in metadata\.jsonl"):
+        folder = export_data(source, tmp_path / "out", progress=False)
+    lines = (folder / "metadata.jsonl").read_text().splitlines()
+    assert [json.loads(line)["label"] for line in lines] == [1, 2, 2, 3, 9]
+    with pytest.warns(UserWarning, match=r"0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 999989 more\."):
+        assert class_folders((), [999_999]) == {999_999: "999999"}
 
 
 def test_unknown_formats_and_sizes_are_refused(source: Path, tmp_path: Path) -> None:

@@ -12,11 +12,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from munitaug.data.domain import ImageDomain
+from munitaug.data.domain import ArrayDomain, ImageDomain
+from munitaug.data.folder import FolderDomain
 from munitaug.data.hdf5 import AugmentedDataset
 from munitaug.kernel import translate_images
 from munitaug.offline import parts, plan
@@ -187,14 +190,14 @@ def test_damaged_and_foreign_parts_are_made_again(tmp_path: Path, whole: Path) -
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"seed": 5}, "seed: 0 there, 5 now"),
-        ({"variants": 3}, "variants: 2 there, 3 now"),
-        ({"batch_size": 8}, "batch_size: 4 there, 8 now"),
-        ({"compression": "gzip"}, "compression: 'lzf' there, 'gzip' now"),
-        ({"checkpoint_sha256": "ff"}, "checkpoint_sha256: '' there, 'ff' now"),
-        ({"domain": make_domain(items=30)}, "items: 22 there, 30 now"),
-        ({"styles": PriorStyles(3, truncation=0.5)}, "config: .*styles_sha256"),
-        ({"provenance": {"method": "other"}}, "config: .*toy.* there, .*other.* now"),
+        ({"seed": 5}, "seed was 0, now 5"),
+        ({"variants": 3}, "variants was 2, now 3"),
+        ({"batch_size": 8}, "batch_size was 4, now 8"),
+        ({"compression": "gzip"}, "compression was 'lzf', now 'gzip'"),
+        ({"checkpoint_sha256": "ff"}, "checkpoint_sha256 was '', now 'ff'"),
+        ({"domain": make_domain(items=30)}, "items was 22, now 30"),
+        ({"styles": PriorStyles(3, truncation=0.5)}, "config.styles_sha256 was '"),
+        ({"provenance": {"method": "other"}}, "config.method was 'toy', now 'other'\\n"),
     ],
 )
 def test_a_run_with_other_arguments_is_not_mixed_in(tmp_path: Path, changes: dict[str, object], line: str) -> None:
@@ -208,12 +211,29 @@ def test_a_run_with_other_arguments_is_not_mixed_in(tmp_path: Path, changes: dic
     assert contents(run(path, overwrite=True, **changes)) == contents(run(tmp_path / "other.h5", **changes))
 
 
+def test_a_run_of_which_nothing_was_finished_gives_way_to_other_arguments(tmp_path: Path, whole: Path) -> None:
+    path = tmp_path / "aug[1].h5"
+    with pytest.raises(Interrupted, match="0 of 44 images are safe"):
+        run(path, seed=5, should_stop=stop_after(1))
+    assert run(path).read_bytes() == whole.read_bytes()
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_of_many_differences_some_are_named_and_none_at_length(tmp_path: Path) -> None:
+    first, second = ({f"setting {number:02}": text * 5000 for number in range(30)} for text in "ab")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "aug.h5", provenance=first, should_stop=stop_after(3))
+    with pytest.raises(ValueError, match=r"(?s)setting 00 was 'aaa.*setting 11 was 'aaa.*and 18 more\n") as refused:
+        run(tmp_path / "aug.h5", provenance=second)
+    assert len(str(refused.value)) < 3000
+
+
 def test_other_weights_are_another_run(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         run(tmp_path / "aug.h5", should_stop=stop_after(3))
     translator = Toy()
     torch.nn.init.constant_(translator.strength, 0.6)
-    with pytest.raises(ValueError, match="config"):
+    with pytest.raises(ValueError, match=r"config\.weights_sha256 was"):
         run(tmp_path / "aug.h5", translator=translator)
 
 
@@ -224,8 +244,9 @@ def test_an_output_that_exists_is_left_alone(tmp_path: Path) -> None:
         run(path)
     assert path.read_text() == "mine"
     assert [file.name for file in tmp_path.iterdir()] == ["aug.h5"]
-    with pytest.raises(FileExistsError, match="is a folder"):
-        run(tmp_path, overwrite=True)
+    for folder in (tmp_path, Path(), Path("/")):
+        with pytest.raises(FileExistsError, match="is a folder; name a file"):
+            run(folder, overwrite=True)
 
 
 def test_overwriting_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path, whole: Path) -> None:
@@ -307,6 +328,28 @@ def test_other_errors_are_not_called_a_full_disk(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_of_mixed_sizes_is_refused_before_a_file_is_touched(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for index, side in enumerate((16, 16, 20)):
+        Image.new("RGB", (side, 16)).save(tmp_path / "images" / f"{index}.png")
+    with pytest.raises(DomainError, match=r"different sizes .*, and there are 2 \(16 x 16, 20 x 16 px, .*--size 64"):
+        run(tmp_path / "aug.h5", domain=FolderDomain(tmp_path / "images"))
+    assert os.listdir(tmp_path) == ["images"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "side", "message"),
+    [(4, 16, "image has 4 channels, but 3 are needed"), (3, 15, "images are 15 x 15 px, but sides of at least 16 px")],
+)
+def test_images_that_cannot_be_translated_are_refused_before_a_file_is_touched(
+    tmp_path: Path, channels: int, side: int, message: str
+) -> None:
+    images = torch.zeros(3, channels, side, side, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "aug.h5", domain=ArrayDomain("some", images))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_images_of_different_sizes_are_refused(tmp_path: Path) -> None:
     class Mixed(ImageDomain):
         def __len__(self) -> int:
@@ -340,6 +383,21 @@ def test_unsuitable_arguments_are_refused_before_a_file_is_touched(
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "aug.h5", **changes)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["variants", "seed", "batch_size", "shards"])
+@pytest.mark.parametrize("number", [1.5, 2.0, True, "2", None])
+def test_numbers_that_are_not_whole_are_refused_before_a_file_is_touched(
+    tmp_path: Path, name: str, number: object
+) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a whole number, got {number!r}"):
+        run(tmp_path / "aug.h5", **{name: number})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path, whole: Path) -> None:
+    path = run(tmp_path / "aug.h5", variants=np.int64(2), seed=np.int64(0), batch_size=np.uint8(4), shards=np.int32(0))
+    assert path.read_bytes() == whole.read_bytes()
 
 
 def test_provenance_must_be_json(tmp_path: Path) -> None:

@@ -264,10 +264,16 @@ def test_shards_and_ranks_out_of_range_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_that_an_index_cannot_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'aug\\udcff.h5' is not UTF-8, as names in an index of shards"):
+        shards(tmp_path / os.fsdecode(b"aug\xff.h5"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_number_of_shards_is_another_run(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         shards(tmp_path / "aug.h5", should_stop=stop_after(3))
-    with pytest.raises(ValueError, match="shards: 5 there, 4 now"):
+    with pytest.raises(ValueError, match="shards was 5, now 4"):
         shards(tmp_path / "aug.h5", shards=4)
 
 

@@ -100,7 +100,7 @@ def test_processes_of_torchrun_share_the_shards(
 
 def test_a_rank_that_is_no_number_is_refused(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "first")
-    with pytest.raises(ValueError, match="RANK and WORLD_SIZE in the environment must be numbers, got 'first' and '1'"):
+    with pytest.raises(ValueError, match="RANK in the environment must be a number, got 'first'"):
         run(tiny_run, tmp_path / "aug.h5", shards=2)
     run(tiny_run, tmp_path / "aug.h5")  # without shards there is nothing to share
 

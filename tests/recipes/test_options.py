@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from munitaug.checkpoint import save_method
 from munitaug.methods import Munit
@@ -75,6 +76,16 @@ def test_options_reach_the_domain() -> None:
     plain, inverted = (options.open("synthetic-digits:train:3", invert=flag) for flag in (False, True))
     assert plain.images([0]).shape == (1, 1, 20, 20)
     assert float((plain.images([0]).float() + inverted.images([0]).float()).sub(255.0).abs().max()) <= 1.0
+
+
+def test_a_domain_is_opened_by_its_path_and_given_back_as_it_is(tmp_path: Path) -> None:
+    Image.new("L", (16, 16), 10).save(tmp_path / "a.png")
+    options = DataOptions(invert_target=True)
+    source, target = options.open_source(tmp_path), options.open_target(tmp_path)
+    assert (int(source[0][0].max()), int(target[0][0].max())) == (10, 245)
+    assert (source.name, options.open_target(source)) == (str(tmp_path), source)
+    with pytest.raises(TypeError, match="got list"):
+        options.open_source([tmp_path])  # type: ignore[arg-type]
 
 
 def test_data_root_reaches_the_domain(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_both_directions_can_be_drawn(tiny_run: Path, out: Path, drawn: Drawn) -
 def test_an_existing_picture_is_left_alone(tiny_run: Path, tmp_path: Path) -> None:
     path = tmp_path / "grid.png"
     path.write_text("mine")
-    with pytest.raises(FileExistsError, match="exists already; choose another --out, or replace it with --overwrite"):
+    with pytest.raises(FileExistsError, match=r"exists already .*; choose another output, or overwrite it"):
         preview(tiny_run, toy_domain(), path)
     assert path.read_text() == "mine"
     preview(tiny_run, toy_domain(), path, overwrite=True)
@@ -274,6 +274,12 @@ class TestNearest:
     def test_needs_images_to_search(self, tiny_run: Path, out: Path) -> None:
         with pytest.raises(ValueError, match="give --target"):
             preview(tiny_run, toy_domain(), out, nearest=True)
+
+
+def test_a_sheet_that_is_called_otherwise_than_png_is_refused(tiny_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a sheet is a PNG, got sheet\.jpg; name it sheet\.png"):
+        preview(tiny_run, toy_domain(), tmp_path / "sheet.jpg")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_strength_0_leaves_every_image_its_own_style(tiny_run: Path, out: Path, drawn: Drawn) -> None:
