@@ -17,7 +17,7 @@ from torchvision import tv_tensors
 
 from munitaug.networks.modes import evaluation_mode
 from munitaug.random import on_device
-from munitaug.transforms.arguments import Strength, check_probability, check_variants
+from munitaug.transforms.arguments import Strength, check_keep_original, check_probability, check_variants
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.samples import (
     LabelsGetter,
@@ -103,7 +103,7 @@ class MUNITBatchTransform(nn.Module):
         super().__init__()
         self.num_variants = check_variants(num_variants)
         self.p = check_probability(p)
-        self.keep_original = keep_original
+        self.keep_original = check_keep_original(keep_original)
         self.labels_getter = _check_getter(labels_getter)
         refuse_styles_per_call(style)
         self._maker = VariantMaker(

@@ -21,7 +21,7 @@ from torchvision import tv_tensors
 
 from munitaug.images import array_to_tensor
 from munitaug.random import seed_of, torch_generator
-from munitaug.transforms.arguments import Strength, check_variants
+from munitaug.transforms.arguments import Strength, check_keep_original, check_variants
 from munitaug.transforms.batch import refuse_styles_per_call
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.samples import find_images, repeat_rows
@@ -96,7 +96,7 @@ class VariantDataset(Dataset[Any]):
         self.dataset = dataset
         self.seed = _check_seed(seed)
         self.variants = check_variants(variants, "variants")
-        self.keep_original = keep_original
+        self.keep_original = check_keep_original(keep_original)
         self.transform = transform
         self._maker = VariantMaker(
             checkpoint,

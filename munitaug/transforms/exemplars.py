@@ -15,13 +15,13 @@ from torch import Tensor
 
 from munitaug.images import array_to_tensor, images_to_model, match_channels
 from munitaug.kernel import style_codes, translator_device
-from munitaug.styles import FixedStyles, StyleSource
+from munitaug.styles import BankStyles, StyleSource
 from munitaug.translator import Translator
 
 Exemplar = PIL.Image.Image | Tensor | npt.NDArray[np.generic]
 
 
-def exemplar_styles(translator: Translator, exemplars: Exemplar | Sequence[Exemplar]) -> FixedStyles:
+def exemplar_styles(translator: Translator, exemplars: Exemplar | Sequence[Exemplar]) -> BankStyles:
     """Gives a style source with the codes of exemplar images of the target domain.
 
     Args:
@@ -36,7 +36,7 @@ def exemplar_styles(translator: Translator, exemplars: Exemplar | Sequence[Exemp
     images = [image for exemplar in _to_sequence(exemplars) for image in _exemplar_to_batch(exemplar)]
     if not images:
         raise ValueError('style got no exemplar image; give at least one, or style="prior"')
-    return FixedStyles(torch.cat([_encode(translator, image) for image in images]))
+    return BankStyles(torch.cat([_encode(translator, image) for image in images]))
 
 
 class CallStyles(StyleSource):
@@ -55,7 +55,7 @@ class CallStyles(StyleSource):
         """Gives n x k codes of drawn exemplars."""
         drawn, place = torch.randint(len(self.images), (n, k), generator=generator).unique(return_inverse=True)
         codes = [_encode(self.translator, self.images[index]) for index in drawn.tolist()]
-        return torch.cat([torch.zeros(0, self.translator.style_dim), *codes])[place]
+        return torch.cat([torch.zeros(0, self.translator.style_dim, dtype=torch.float32), *codes])[place]
 
 
 def _to_sequence(exemplars: Exemplar | Sequence[Exemplar]) -> Sequence[Exemplar]:

@@ -18,7 +18,13 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import Transform
 
 from munitaug.images import array_to_tensor, tensor_to_pil
-from munitaug.transforms.arguments import Strength, check_probability, check_variants, plain_strength
+from munitaug.transforms.arguments import (
+    Strength,
+    check_keep_original,
+    check_probability,
+    check_variants,
+    plain_strength,
+)
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.variants import Direction, Draw, Style, VariantMaker, refuse_unknowable_styles
 from munitaug.translator import Translator
@@ -87,7 +93,7 @@ class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no typ
         super().__init__()
         self.num_variants = check_variants(num_variants)
         self.p = check_probability(p)
-        self.keep_original = keep_original
+        self.keep_original = check_keep_original(keep_original)
         refuse_unknowable_styles(style)
         self._maker = VariantMaker(
             checkpoint,

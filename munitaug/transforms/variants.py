@@ -17,8 +17,8 @@ from torch import Tensor
 
 from munitaug.kernel import translate_images
 from munitaug.random import on_device, torch_generator
-from munitaug.styles import StyleSource, style_source
-from munitaug.transforms.arguments import Strength, check_direction, check_strength
+from munitaug.styles import StyleSource, style_source, truncation_as_float
+from munitaug.transforms.arguments import Strength, check_device, check_direction, check_strength
 from munitaug.transforms.exemplars import Exemplar, exemplar_styles
 from munitaug.transforms.forks import refuse_cuda_after_fork
 from munitaug.transforms.frozen import frozen_network
@@ -101,8 +101,8 @@ class VariantMaker:
         guard: rejects variants that lost their label.
 
     Raises:
-        TypeError: checkpoint, style, seed or guard is of a wrong type.
-        ValueError: unknown direction or style, or an option where it means nothing.
+        TypeError: checkpoint, style, seed, truncation, strength or guard is of a wrong type.
+        ValueError: unknown direction, style or device, or an option where it means nothing.
         CheckpointError: the checkpoint cannot be read.
     """
 
@@ -119,8 +119,8 @@ class VariantMaker:
         guard: LabelGuard | None,
     ) -> None:
         self.direction = check_direction(direction)
-        self.device = torch.device(device)
-        self.truncation = truncation
+        self.device = check_device(device)
+        self.truncation = truncation_as_float(truncation)
         self.strength = check_strength(strength)
         self.guard = _check_guard(guard)
         self.stream = RandomStream(seed)
@@ -190,9 +190,9 @@ class VariantMaker:
         direction = self._draw_directions(n, stream)
         styles = self._draw_styles(direction, k, labels, source, stream)
         low, high = self.strength
-        strength = torch.full((n, k), low)
+        strength = torch.full((n, k), low, dtype=torch.float32)
         if low != high:
-            strength += (high - low) * torch.rand(n, k, generator=stream)
+            strength += (high - low) * torch.rand(n, k, generator=stream, dtype=torch.float32)
         retry_seed = 0 if self.guard is None else int(torch.randint(2**63 - 1, (), generator=stream))
         return Draw(styles, strength, direction, retry_seed)
 
@@ -253,7 +253,7 @@ class VariantMaker:
             return _sample_by_class(self._by_class, labels, k, generator)
         if source is not None or len(self.translators) == 1:
             return (source or self._source(0)).sample(len(direction), k, generator)
-        styles = torch.empty(len(direction), k, self.translator.style_dim)
+        styles = torch.empty(len(direction), k, self.translator.style_dim, dtype=torch.float32)
         for index in range(len(self.translators)):
             rows = (direction == index).nonzero().flatten()
             styles[rows] = self._source(index).sample(len(rows), k, generator)

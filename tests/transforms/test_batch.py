@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import tv_tensors
 
-from munitaug.styles import FixedStyles, StyleSource
+from munitaug.styles import BankStyles, StyleSource
 from munitaug.transforms import MUNITBatchTransform
 from munitaug.transforms.guard import LabelGuard
 from tests.transforms.toys import (
@@ -494,7 +494,7 @@ def test_worst_of_preprocesses_and_takes_any_loss() -> None:
 
 
 def test_worst_of_keeps_the_first_of_equal_losses_and_the_image_type() -> None:
-    munit = transform(2, style=FixedStyles(torch.zeros(1, 2)), keep_original=True)
+    munit = transform(2, style=BankStyles(torch.zeros(1, 2)), keep_original=True)
     worst, _ = munit.worst_of(tv_tensors.Image(images()), LABELS, lambda batch: batch.new_zeros(len(batch), 8))
     assert isinstance(worst, tv_tensors.Image)
     assert torch.equal(worst.as_subclass(Tensor), images())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from munitaug.styles import FixedStyles
+from munitaug.styles import BankStyles
 from munitaug.transforms import MUNITBatchTransform, MUNITTransform, VariantDataset
 from munitaug.translator import Translator
 from tests.transforms.toys import (
@@ -435,7 +435,7 @@ class TestStyles:
 
     def test_style_source_is_used(self) -> None:
         code = torch.tensor([[torch.atanh(torch.tensor(0.5)), 0.0]])
-        translated = transform(style=FixedStyles(code))(torch.zeros(3, 16, 16))
+        translated = transform(style=BankStyles(code))(torch.zeros(3, 16, 16))
         assert torch.allclose(translated, torch.full((3, 16, 16), 0.75))
 
     def test_bank_of_the_translator_is_used(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import munitaug
-from munitaug.styles import FixedStyles
+from munitaug.styles import BankStyles
 from munitaug.transforms import MUNITTransform
 from tests.transforms.toys import EqualImages
 
@@ -33,7 +33,7 @@ def test_variants_differ_and_keep_the_size(checkpoint: Path, size: tuple[int, in
 
 def test_variants_do_not_depend_on_what_is_translated_beside_them(checkpoint: Path) -> None:
     image = torch.rand(1, 3, 16, 16)
-    munit = MUNITTransform(checkpoint, style=FixedStyles(torch.randn(1, 8)))
+    munit = MUNITTransform(checkpoint, style=BankStyles(torch.randn(1, 8)))
     alone, beside = munit(image), munit(torch.cat([image, torch.rand(1, 3, 16, 16)]))
     assert torch.allclose(alone[0], beside[0], atol=1e-5)
 
