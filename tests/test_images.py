@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from munitaug.images import (
     Padding,
     array_to_tensor,
+    check_pixels,
     crop_padding,
     images_to_grid,
     images_to_model,
@@ -66,6 +68,23 @@ def test_conversions_leave_their_input_alone() -> None:
 def test_other_dtypes_are_refused() -> None:
     with pytest.raises(TypeError, match=r"uint8 in \[0, 255\] or floating in \[0, 1\], got torch.int64"):
         images_to_model(torch.zeros(1, dtype=torch.int64))
+
+
+def test_a_little_beyond_the_range_is_an_image() -> None:
+    """The worst overshoot of bicubic resizing with a = -0.75: all bright pixels but the two in the middle."""
+    lines = torch.ones(1, 1, 4, 4)
+    lines[:, :, 1:3, 1:3] = 0.0
+    resized = F.interpolate(1.0 - lines, size=(7, 7), mode="bicubic")
+    check_pixels(resized)
+    assert resized.max() > 1.0
+    check_pixels(torch.zeros(0, 3, 16, 16))
+    check_pixels(torch.full((1, 1, 2, 2), 255, dtype=torch.uint8))
+
+
+def test_values_on_an_accelerator_are_not_looked_at() -> None:
+    check_pixels(torch.empty(3, 16, 16, device="meta"))
+    with pytest.raises(TypeError, match=r"the image must be uint8 .* got torch.int32"):
+        check_pixels(torch.empty(3, 16, 16, device="meta", dtype=torch.int32), "the image")
 
 
 def test_grey_is_repeated_to_colour() -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from munitaug.images import array_to_tensor, tensor_to_array
+from munitaug.images import array_to_tensor, check_pixels, tensor_to_array
 from munitaug.transforms.arguments import (
     Strength,
     check_keep_original,
@@ -251,12 +251,9 @@ def _check_one_image(num_variants: int, keep_original: bool) -> None:
 def _array_to_image(array: ImageArray) -> Tensor:
     if array.ndim not in (2, 3):
         raise ValueError(f"image must be H x W or H x W x C, got shape {array.shape}")
-    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-        raise TypeError(
-            f"image must be uint8 in [0, 255] or float32 in [0, 1], got {array.dtype}; convert it first, for example "
-            "with albumentations.ToFloat(max_value=...)"
-        )
-    return array_to_tensor(array if array.flags.writeable else array.copy())
+    image = array_to_tensor(array if array.flags.writeable else array.copy())
+    check_pixels(image, "image")
+    return image
 
 
 def _draw_to_json(draw: Draw) -> DrawRecord:

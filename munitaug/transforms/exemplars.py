@@ -1,6 +1,6 @@
 """Style codes of exemplar images: "make it look like this one".
 
-Floor 6: imports images, kernel, styles and translator.
+Floor 6: imports data, images, kernel, styles and translator.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from munitaug.images import array_to_tensor, images_to_model, match_channels
+from munitaug.data.decode import match_mode, to_eight_bit
+from munitaug.images import array_to_tensor, check_pixels, images_to_model, match_channels
 from munitaug.kernel import style_codes, translator_device
 from munitaug.styles import BankStyles, StyleSource
 from munitaug.translator import Translator
@@ -27,13 +28,18 @@ def exemplar_styles(translator: Translator, exemplars: Exemplar | Sequence[Exemp
     Args:
         translator: has a style encoder.
         exemplars: one image or several, of any sizes: PIL images, C x H x W tensors or H x W (x C) arrays, uint8
-            in [0, 255] or floating in [0, 1]; a N x C x H x W tensor or a N x H x W x C array counts as N.
+            in [0, 255] or floating in [0, 1]; a N x C x H x W tensor or a N x H x W x C array counts as N. PIL images
+            become 8-bit grey or RGB as files of a domain do: 16 bits are scaled, transparency is laid on white.
 
     Raises:
         TypeError: something that is not an image, or of a dtype that images cannot have.
-        ValueError: no image, one below 16 px, or a translator without a style encoder.
+        ValueError: no image, one below 16 px, of another range of values or of a PIL mode that has no one meaning as
+            RGB, or a translator without a style encoder.
     """
-    images = [image for exemplar in _to_sequence(exemplars) for image in _exemplar_to_batch(exemplar)]
+    batches = [_exemplar_to_batch(exemplar) for exemplar in _to_sequence(exemplars)]
+    for batch in batches:
+        check_pixels(batch, "exemplar image")
+    images = [image for batch in batches for image in batch]
     if not images:
         raise ValueError('style got no exemplar image; give at least one, or style="prior"')
     return BankStyles(torch.cat([_encode(translator, image) for image in images]))
@@ -68,8 +74,9 @@ def _to_sequence(exemplars: Exemplar | Sequence[Exemplar]) -> Sequence[Exemplar]
 
 def _exemplar_to_batch(exemplar: Exemplar) -> Tensor:
     if isinstance(exemplar, PIL.Image.Image):
-        mode = "L" if exemplar.mode in ("1", "L") else "RGB"
-        return array_to_tensor(np.array(exemplar.convert(mode))).unsqueeze(0)
+        picture = to_eight_bit(exemplar)
+        picture = match_mode(picture, 1 if picture.mode in ("L", "LA") else 3)
+        return array_to_tensor(np.array(picture)).unsqueeze(0)
     if isinstance(exemplar, Tensor) and exemplar.ndim in (3, 4):
         batch = exemplar.as_subclass(Tensor)
         return batch if batch.ndim == 4 else batch.unsqueeze(0)
