@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from pathlib import Path
 
@@ -51,6 +52,30 @@ def test_pickle_is_small_and_goes_on(checkpoint: Path) -> None:
     assert len(pickled) < 20_000
     image = torch.rand(3, 16, 16)
     assert torch.equal(pickle.loads(pickled)(image), munit(image))
+
+
+def test_a_pickle_finds_its_checkpoint_from_elsewhere(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkpoint.parent)
+    munit = MUNITTransform("checkpoint", seed=3)
+    monkeypatch.chdir("/")
+    twin = pickle.loads(pickle.dumps(munit))
+    image = torch.rand(3, 16, 16)
+    assert torch.equal(twin(image), munit(image))
+    assert "MUNITTransform('checkpoint'" in repr(copy.deepcopy(munit))
+
+
+def test_a_pickle_refuses_a_checkpoint_that_was_replaced(tmp_path: Path) -> None:
+    config = munitaug.MunitConfig(width=8, n_residual=1, mlp_width=16, discriminator_width=8, n_scales=1)
+    method = munitaug.Munit(config)
+    munitaug.save(method, tmp_path / "checkpoint")
+    pickled = pickle.dumps(MUNITTransform(tmp_path / "checkpoint"))
+    again = pickle.dumps(pickle.loads(pickled))  # before it has read the checkpoint
+    with torch.no_grad():
+        next(method.parameters()).add_(1.0)
+    munitaug.save(method, tmp_path / "checkpoint")
+    for old in (pickled, again):
+        with pytest.raises(munitaug.CheckpointError, match=r"checkpoint was replaced after this transform was pickled"):
+            pickle.loads(old)(torch.zeros(3, 16, 16))
 
 
 def test_exemplar_image_gives_a_fixed_style(checkpoint: Path) -> None:
