@@ -45,6 +45,22 @@ def test_transforms_of_one_checkpoint_share_their_weights(checkpoint: Path) -> N
     assert MUNITTransform(checkpoint, direction="b2a")._maker.translator is not first._maker.translator
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_images_do_not_depend_on_the_default_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
+    config = munitaug.MunitConfig(width=8, n_residual=1, mlp_width=16, discriminator_width=8, n_scales=1)
+    path, twin = (munitaug.save(munitaug.Munit(config), tmp_path / name) for name in ("first", "second"))
+    image = torch.rand(3, 16, 16)
+    expected = MUNITTransform(path, seed=0, strength=(0.2, 0.8))(image)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        found = MUNITTransform(twin, seed=0, strength=(0.2, 0.8))(image)
+    finally:
+        torch.set_default_dtype(before)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
 def test_pickle_is_small_and_goes_on(checkpoint: Path) -> None:
     munit = MUNITTransform(checkpoint, seed=3)
     munit(torch.zeros(3, 16, 16))
