@@ -49,7 +49,7 @@ def check_keep_original(keep_original: bool) -> bool:
         TypeError: it is no boolean.
     """
     if not isinstance(keep_original, bool):
-        raise TypeError(f"keep_original must be True or False, got {keep_original!r}; K is num_variants (variants)")
+        raise TypeError(f"keep_original must be True or False, got {keep_original!r}; K is another argument")
     return keep_original
 
 

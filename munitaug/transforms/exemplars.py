@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from munitaug.data.decode import match_mode, to_eight_bit
-from munitaug.images import array_to_tensor, check_pixels, images_to_model, match_channels
+from munitaug.images import array_to_tensor, check_pil_mode, check_pixels, images_to_model, match_channels
 from munitaug.kernel import style_codes, translator_device
 from munitaug.styles import BankStyles, StyleSource
 from munitaug.translator import Translator
@@ -74,6 +74,8 @@ def _to_sequence(exemplars: Exemplar | Sequence[Exemplar]) -> Sequence[Exemplar]
 
 def _exemplar_to_batch(exemplar: Exemplar) -> Tensor:
     if isinstance(exemplar, PIL.Image.Image):
+        if exemplar.mode == "F":
+            check_pil_mode(exemplar, ("L", "RGB", "RGBA"), "exemplar image")
         picture = to_eight_bit(exemplar)
         picture = match_mode(picture, 1 if picture.mode in ("L", "LA") else 3)
         return array_to_tensor(np.array(picture)).unsqueeze(0)

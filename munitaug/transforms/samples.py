@@ -273,15 +273,13 @@ def _label_of(sample: object) -> object:
 
 
 def _class_of(label: object) -> int | None:
-    if isinstance(label, bool) or not isinstance(label, int | float | np.number | np.ndarray | Tensor):
-        return None
-    if isinstance(label, np.ndarray) and label.dtype.kind not in "biuf":
-        return None
-    values = torch.as_tensor(label)
-    if values.numel() != 1 and not _are_weights(values):
+    if isinstance(label, int | float | np.generic | np.ndarray):
+        array = np.array(label)
+        label = torch.from_numpy(array) if array.dtype.kind in "biuf" else None
+    if not isinstance(label, Tensor) or (label.numel() != 1 and not _are_weights(label)):
         return None
     try:
-        return int(labels_to_classes(values.reshape(1, -1)))
+        return int(labels_to_classes(label.reshape(1, -1)))
     except ValueError:
         return None
 

@@ -53,7 +53,8 @@ def test_code_is_of_the_picture_that_is_seen(image: Any, expected: float) -> Non
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (PIL.Image.new("F", SIZE), "colour mode F"),
+        (PIL.Image.new("F", SIZE), r'mode "F".*would clip its values'),
+        (PIL.Image.new("CMYK", SIZE), "colour mode CMYK"),
         (np.full(SIZE, 200.0), "exemplar image of torch.float64 must be in .* got values from 200 to 200"),
         (torch.full((2, 3, *SIZE), -1.0), "normalise afterwards"),
         (torch.full((3, *SIZE), float("nan")), "got values from nan"),
