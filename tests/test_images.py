@@ -70,18 +70,19 @@ def test_other_dtypes_are_refused() -> None:
         images_to_model(torch.zeros(1, dtype=torch.int64))
 
 
-def test_a_little_beyond_the_range_is_an_image() -> None:
-    """The worst overshoot of bicubic resizing with a = -0.75: all bright pixels but the two in the middle."""
-    lines = torch.ones(1, 1, 4, 4)
-    lines[:, :, 1:3, 1:3] = 0.0
-    resized = F.interpolate(1.0 - lines, size=(7, 7), mode="bicubic")
+@pytest.mark.parametrize("negative", [False, True])
+def test_what_bicubic_resizing_adds_is_let_pass(negative: bool) -> None:
+    """Halfway between pixels the weights of a = -0.75 are -3/32, 19/32, 19/32, -3/32; here those below 0 meet ones."""
+    outer = torch.tensor([True, False, False, True])
+    image = (outer[:, None] ^ outer).float().view(1, 1, 4, 4)
+    resized = F.interpolate(1.0 - image if negative else image, size=(1, 1), mode="bicubic")
+    overshoot = 2 * (6 / 32) * (38 / 32)
+    assert float(resized) == pytest.approx(1.0 + overshoot if negative else -overshoot)
     check_pixels(resized)
-    assert resized.max() > 1.0
-    check_pixels(torch.zeros(0, 3, 16, 16))
-    check_pixels(torch.full((1, 1, 2, 2), 255, dtype=torch.uint8))
 
 
 def test_values_on_an_accelerator_are_not_looked_at() -> None:
+    check_pixels(torch.zeros(0, 3, 16, 16))
     check_pixels(torch.empty(3, 16, 16, device="meta"))
     with pytest.raises(TypeError, match=r"the image must be uint8 .* got torch.int32"):
         check_pixels(torch.empty(3, 16, 16, device="meta", dtype=torch.int32), "the image")
