@@ -307,7 +307,7 @@ def _method_of_size(method_class: MethodClass, fields: dict[str, Json], tensors:
     held = sum(tensor.numel() for tensor in tensors.values())
     if claimed > held:
         raise ValueError(f"the configuration is of {claimed} weights, but there are {held} numbers")
-    return method_class(config)
+    return method_class(config).float()  # whatever torch's default dtype is
 
 
 def _refuse_numbers_that_are_none(folder: Path, tensors: Mapping[str, Tensor]) -> None:

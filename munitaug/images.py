@@ -19,6 +19,8 @@ from torch import Tensor
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """ITU-R BT.601 weights of red, green and blue, as PIL and torchvision use for RGB to grey."""
+LOWEST_UNIT, HIGHEST_UNIT = -0.5, 2.0
+"""What is still taken for an image in [0, 1]: bicubic resizing overshoots by up to 0.45."""
 
 
 def uint8_to_model(images: Tensor) -> Tensor:
@@ -50,14 +52,65 @@ def images_to_model(images: Tensor) -> Tensor:
     Raises:
         TypeError: any other dtype.
     """
+    check_dtype(images)
     if images.dtype == torch.uint8:
         return uint8_to_model(images)
-    if images.dtype.is_floating_point:
-        return unit_to_model(images)
-    raise TypeError(
-        f"images must be uint8 in [0, 255] or floating in [0, 1], got {images.dtype}; "
-        "convert first, for example with torchvision.transforms.v2.ToDtype(torch.uint8, scale=True)"
-    )
+    return unit_to_model(images)
+
+
+def check_dtype(images: Tensor, what: str = "images") -> None:
+    """Refuses a dtype that images cannot have; ``what`` is what the error calls them.
+
+    Raises:
+        TypeError: neither uint8 nor floating.
+    """
+    if images.dtype != torch.uint8 and not images.dtype.is_floating_point:
+        raise TypeError(
+            f"{what} must be uint8 in [0, 255] or floating in [0, 1], got {images.dtype}; convert first, for example "
+            "with torchvision.transforms.v2.ToDtype(torch.uint8, scale=True) or albumentations.ToFloat(max_value=...)"
+        )
+
+
+def check_pixels(images: Tensor, what: str = "images") -> None:
+    """Refuses what cannot be images in [0, 255] or [0, 1]; ``what`` is what the error calls them.
+
+    Floating values a little outside [0, 1] pass, as resizing makes them; they are clamped later. On a GPU only the
+    dtype is looked at, because to look at values is to wait for it.
+
+    Raises:
+        TypeError: neither uint8 nor floating.
+        ValueError: floating images on the CPU that hold NaN or are of another range, [0, 255] or [-1, 1] for example.
+    """
+    check_dtype(images, what)
+    if images.dtype == torch.uint8 or images.device.type != "cpu" or images.numel() == 0:
+        return
+    low, high = (float(end) for end in images.as_subclass(Tensor).detach().aminmax())
+    if low >= LOWEST_UNIT and high <= HIGHEST_UNIT:
+        return
+    if low != low:
+        remedy = "look at what computes them"
+    elif low < LOWEST_UNIT:
+        remedy = "translate first and normalise afterwards: put v2.Normalize behind the translation"
+    else:
+        remedy = "give uint8, or convert uint8 with torchvision.transforms.v2.ToDtype(torch.float32, scale=True)"
+    raise ValueError(f"{what} of {images.dtype} must be in [0, 1], got values from {low:.4g} to {high:.4g}; {remedy}")
+
+
+def check_pil_mode(image: Image.Image, modes: tuple[str, ...], what: str) -> None:
+    """Refuses a PIL image of another mode; ``what`` is what the error calls it.
+
+    Raises:
+        ValueError: the mode is none of these.
+    """
+    if image.mode in modes:
+        return
+    remedy = 'use image.convert("RGB") first'
+    if image.mode[0] in "IF":
+        remedy = (
+            'image.convert("RGB") would clip its values, so scale them to 8 bits first; 16-bit grey, for example, with '
+            'PIL.Image.fromarray((numpy.asarray(image) // 257).astype("uint8"))'
+        )
+    raise ValueError(f'{what} has mode "{image.mode}", but one of {", ".join(modes)} is needed; {remedy}')
 
 
 def model_to_images(images: Tensor, dtype: torch.dtype) -> Tensor:

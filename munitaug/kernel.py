@@ -86,7 +86,7 @@ def images_to_styles(translator: Translator, images: Tensor, batch_size: int = 6
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     device = translator_device(translator)
-    codes = [torch.zeros(0, translator.style_dim)]
+    codes = [torch.zeros(0, translator.style_dim, dtype=torch.float32)]
     with torch.no_grad():
         for part in images.split(batch_size):
             model_images = match_channels(images_to_model(part.to(device)), translator.channels)

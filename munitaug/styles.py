@@ -8,6 +8,7 @@ Floor 2: imports types; scikit-learn only where a mixture is fitted.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -38,18 +39,18 @@ class PriorStyles(StyleSource):
             3.1); None keeps them all. Must be at least 0.1.
 
     Raises:
+        TypeError: truncation is no number.
         ValueError: truncation below 0.1.
     """
 
     def __init__(self, style_dim: int, truncation: float | None = None) -> None:
-        _check_truncation(truncation)
         self.style_dim = style_dim
-        self.truncation = truncation
+        self.truncation = _check_noise_truncation(truncation)
 
     def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
         """Gives n x k x style_dim standard normal numbers, truncated if asked for."""
         if self.truncation is None:
-            return torch.randn(n, k, self.style_dim, generator=generator)
+            return torch.randn(n, k, self.style_dim, generator=generator, dtype=torch.float32)
         uniform = torch.rand(n, k, self.style_dim, generator=generator, dtype=torch.float64)
         low, high = _normal_cdf(-self.truncation), _normal_cdf(self.truncation)
         normal: Tensor = torch.special.ndtri(low + (high - low) * uniform)
@@ -57,14 +58,15 @@ class PriorStyles(StyleSource):
 
 
 class BankStyles(StyleSource):
-    """Codes of real target images, drawn with equal chance.
+    """Codes of real target images, or of exemplars, drawn with equal chance.
 
     Args:
         bank: M x style_dim codes, M >= 1.
         truncation: pulls every code towards the bank's mean by this factor, 0 < factor <= 1; None is 1.
 
     Raises:
-        ValueError: the bank is empty or truncation is outside its range.
+        TypeError: truncation is no number.
+        ValueError: the bank is empty, not M x style_dim or not finite, or truncation is outside its range.
     """
 
     def __init__(self, bank: Tensor, truncation: float | None = None) -> None:
@@ -84,7 +86,8 @@ class MixtureStyles(StyleSource):
         truncation: the Gaussian noise inside a component is truncated as in :class:`PriorStyles`.
 
     Raises:
-        ValueError: the bank is empty or truncation is below 0.1.
+        TypeError: truncation is no number.
+        ValueError: the bank is empty, not M x style_dim or not finite, or truncation is below 0.1.
         ImportError: scikit-learn is missing.
     """
 
@@ -105,28 +108,10 @@ class MixtureStyles(StyleSource):
     def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
         """Gives n x k draws from the mixture."""
         if n * k == 0:  # torch.multinomial refuses to draw nothing
-            return torch.zeros(n, k, self.noise.style_dim)
+            return torch.zeros(n, k, self.noise.style_dim, dtype=torch.float32)
         component = torch.multinomial(self.chances, n * k, replacement=True, generator=generator).view(n, k)
         noise = self.noise.sample(n, k, generator)
         return self.means[component] + torch.einsum("nkij,nkj->nki", self.factors[component], noise)
-
-
-class FixedStyles(StyleSource):
-    """Codes of exemplar images; with several, one is drawn for each variant.
-
-    Args:
-        codes: M x style_dim codes of the exemplars, M >= 1.
-
-    Raises:
-        ValueError: there is no code.
-    """
-
-    def __init__(self, codes: Tensor) -> None:
-        self.codes = _check_bank(codes)
-
-    def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
-        """Gives n x k codes; with one exemplar all are equal."""
-        return self.codes[torch.randint(len(self.codes), (n, k), generator=generator)]
 
 
 class ClassBankStyles(StyleSource):
@@ -141,6 +126,7 @@ class ClassBankStyles(StyleSource):
         truncation: pulls every code towards the mean of its class by this factor, 0 < factor <= 1; None is 1.
 
     Raises:
+        TypeError: truncation is no number.
         ValueError: there is no code, labels do not fit, or truncation is outside its range.
     """
 
@@ -247,33 +233,49 @@ def style_source(name: str, style_dim: int, bank: Tensor | None = None, truncati
         truncation: see the sources.
 
     Raises:
-        ValueError: unknown name, or a bank is needed and there is none.
+        TypeError: truncation is no number.
+        ValueError: unknown name, truncation outside its range, or a bank is needed and there is none.
     """
     if name == "prior":
         return PriorStyles(style_dim, truncation)
-    codes = torch.zeros(0, style_dim) if bank is None else bank
-    if name == "bank":
-        return BankStyles(codes, truncation)
-    if name == "mixture":
-        return MixtureStyles(codes, truncation=truncation)
+    if name in ("bank", "mixture"):
+        if bank is None or len(bank) == 0:
+            raise ValueError(
+                "there are no codes of target images to draw styles from: the checkpoint was saved without a "
+                'style bank; use style="prior", or train with munitaug.train, which keeps one'
+            )
+        return BankStyles(bank, truncation) if name == "bank" else MixtureStyles(bank, truncation=truncation)
     if name == "exemplar":
         raise ValueError('style="exemplar" has no images here; give the exemplar images themselves as style')
     raise ValueError(f"style must be one of {', '.join(STYLE_NAMES)} (or exemplar images), got {name!r}")
 
 
+def truncation_as_float(truncation: float | None) -> float | None:
+    """Gives truncation as a float, None as None.
+
+    Raises:
+        TypeError: it is no number.
+    """
+    if truncation is None:
+        return None
+    if isinstance(truncation, bool) or not isinstance(truncation, Real):
+        raise TypeError(f"truncation must be a number or None, got {truncation!r}")
+    return float(truncation)
+
+
 def _check_bank(bank: Tensor) -> Tensor:
-    if bank.ndim != 2 or len(bank) == 0:
-        raise ValueError(
-            "there are no codes of target images to draw styles from: the checkpoint was saved without a "
-            'style bank; use style="prior", or train with munitaug.train, which keeps one'
-        )
+    if bank.ndim != 2:
+        raise ValueError(f"style codes must be M x style_dim, got shape {tuple(bank.shape)}")
+    if len(bank) == 0:
+        raise ValueError("there are no style codes to draw from; give at least one")
     codes = bank.detach().float().cpu()
     if not bool(codes.isfinite().all()):
         raise ValueError("style codes must be finite numbers, but some are not; look at the images they are of")
     return codes
 
 
-def _pull_to_mean(bank: Tensor, factor: float | None) -> Tensor:
+def _pull_to_mean(bank: Tensor, truncation: float | None) -> Tensor:
+    factor = truncation_as_float(truncation)
     if factor is None:
         return bank
     if not 0.0 < factor <= 1.0:
@@ -282,9 +284,11 @@ def _pull_to_mean(bank: Tensor, factor: float | None) -> Tensor:
     return mean + factor * (bank - mean)
 
 
-def _check_truncation(truncation: float | None) -> None:
-    if truncation is not None and not truncation >= 0.1:
-        raise ValueError(f"truncation must be at least 0.1, got {truncation}")
+def _check_noise_truncation(truncation: float | None) -> float | None:
+    bound = truncation_as_float(truncation)
+    if bound is not None and not bound >= 0.1:
+        raise ValueError(f"truncation must be at least 0.1, got {bound}")
+    return bound
 
 
 def _normal_cdf(x: float) -> float:

@@ -40,13 +40,13 @@ class LabelMissingError(ValueError):
     """Something that needs labels was given an unlabelled domain."""
 
 
-Draw = Callable[[torch.Generator], Tensor]
+DrawFunction = Callable[[torch.Generator], Tensor]
 
 
 class Held(Protocol):
     """Keeps random draws in tensors that stay where they are."""
 
-    def __call__(self, pair: Pair, draw: Draw, purpose: tuple[int | str, ...]) -> Tensor:
+    def __call__(self, pair: Pair, draw: DrawFunction, purpose: tuple[int | str, ...]) -> Tensor:
         """Gives what was drawn for a purpose, on the images' device."""
         ...
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 import munitaug
 from munitaug.data import ArrayDomain
+from munitaug.kernel import translate_images
 from tests.runs import TINY_GREY, TINY_TRAINING, toy_domain
 from tests.tiny import TINY, tiny_classifier
 
@@ -299,13 +300,16 @@ def test_preview(tiny_run: Path, tmp_path: Path, **arguments: Any) -> None:
 
 
 def test_no_number_survives_as_a_number(translator: munitaug.Translator) -> None:
-    """NaN pixels stay NaN in floating images, and reach no other image of the batch."""
+    """Front ends refuse NaN pixels; in the kernel, all there is on a GPU, they stay NaN and reach no other image."""
     images = torch.rand(3, 1, 16, 16)
-    expected = munitaug.MUNITTransform(translator, seed=1)(images)
+    styles = torch.randn(3, 1, translator.style_dim)
+    expected = translate_images(translator, images, styles)
     images[1, 0, 5, 5] = math.nan
-    out = munitaug.MUNITTransform(translator, seed=1)(images)
+    out = translate_images(translator, images, styles)
     assert bool(out[1].isnan().any())
     torch.testing.assert_close(out[[0, 2]], expected[[0, 2]])
+    with pytest.raises(ValueError, match="got values from nan"):
+        munitaug.MUNITTransform(translator)(images)
 
 
 def test_training_on_no_numbers_says_so(tmp_path: Path) -> None:

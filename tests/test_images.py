@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from munitaug.images import (
     Padding,
     array_to_tensor,
+    check_pixels,
     crop_padding,
     images_to_grid,
     images_to_model,
@@ -66,6 +68,24 @@ def test_conversions_leave_their_input_alone() -> None:
 def test_other_dtypes_are_refused() -> None:
     with pytest.raises(TypeError, match=r"uint8 in \[0, 255\] or floating in \[0, 1\], got torch.int64"):
         images_to_model(torch.zeros(1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_what_bicubic_resizing_adds_is_let_pass(negative: bool) -> None:
+    """Halfway between pixels the weights of a = -0.75 are -3/32, 19/32, 19/32, -3/32; here those below 0 meet ones."""
+    outer = torch.tensor([True, False, False, True])
+    image = (outer[:, None] ^ outer).float().view(1, 1, 4, 4)
+    resized = F.interpolate(1.0 - image if negative else image, size=(1, 1), mode="bicubic")
+    overshoot = 2 * (6 / 32) * (38 / 32)
+    assert float(resized) == pytest.approx(1.0 + overshoot if negative else -overshoot)
+    check_pixels(resized)
+
+
+def test_values_on_an_accelerator_are_not_looked_at() -> None:
+    check_pixels(torch.zeros(0, 3, 16, 16))
+    check_pixels(torch.empty(3, 16, 16, device="meta"))
+    with pytest.raises(TypeError, match=r"the image must be uint8 .* got torch.int32"):
+        check_pixels(torch.empty(3, 16, 16, device="meta", dtype=torch.int32), "the image")
 
 
 def test_grey_is_repeated_to_colour() -> None:

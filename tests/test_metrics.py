@@ -24,7 +24,7 @@ from munitaug.metrics import (
     measure_translation,
     style_diversity,
 )
-from munitaug.styles import FixedStyles
+from munitaug.styles import BankStyles
 from munitaug.translator import Translator
 from munitaug.types import Content
 
@@ -329,7 +329,7 @@ class TestMeasureTranslation:
         return {metric.name: metric for metric in metrics}
 
     def test_one_translation_of_each_image_is_compared_with_real_images(self) -> None:
-        found = self.measured(Brightens(), styles=FixedStyles(torch.tensor([[0.25]])))
+        found = self.measured(Brightens(), styles=BankStyles(torch.tensor([[0.25]])))
         features = Features(corners(self.source + 0.25), corners(self.real), "corners")
         assert found["frechet"] == frechet_distance(features)
         assert found["kernel"] == kernel_distance(features)
@@ -349,7 +349,7 @@ class TestMeasureTranslation:
         assert found["inception score"].feature_network == "classes of corners"
 
     def test_one_fixed_style_has_no_diversity(self) -> None:
-        assert self.measured(Brightens(), styles=FixedStyles(torch.zeros(1, 1)))["diversity"].value == 0.0
+        assert self.measured(Brightens(), styles=BankStyles(torch.zeros(1, 1)))["diversity"].value == 0.0
 
     def test_without_a_classifier_there_are_no_scores_and_without_styles_no_variants(self) -> None:
         distances = ["frechet", "kernel", "coverage", "density"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ from torch import Tensor
 from munitaug.styles import (
     BankStyles,
     ClassBankStyles,
-    FixedStyles,
     MixtureStyles,
     PriorStyles,
     StyleSource,
@@ -68,8 +67,8 @@ def test_bank_truncation_pulls_to_the_mean() -> None:
 
 
 def test_one_exemplar_gives_equal_styles_and_several_give_all_of_them() -> None:
-    assert (FixedStyles(BANK[:1]).sample(3, 4, seeded()) == BANK[0]).all()
-    codes = FixedStyles(BANK).sample(20, 5, seeded()).flatten(0, 1)
+    assert (BankStyles(BANK[:1]).sample(3, 4, seeded()) == BANK[0]).all()
+    codes = BankStyles(BANK).sample(20, 5, seeded()).flatten(0, 1)
     assert {tuple(code) for code in codes.tolist()} == {tuple(code) for code in BANK.tolist()}
 
 
@@ -112,7 +111,7 @@ def test_a_mixture_can_be_fitted_to_a_small_bank(rows: int) -> None:
 
 def all_sources() -> list[StyleSource]:
     pytest.importorskip("sklearn")
-    return [PriorStyles(2), PriorStyles(2, 1.0), BankStyles(BANK), FixedStyles(BANK), MixtureStyles(BANK)]
+    return [PriorStyles(2), PriorStyles(2, 1.0), BankStyles(BANK), MixtureStyles(BANK)]
 
 
 def test_a_generator_decides_every_draw_and_the_global_one_none() -> None:
@@ -150,6 +149,43 @@ def test_an_empty_bank_is_refused(name: str, bank: torch.Tensor | None) -> None:
     pytest.importorskip("sklearn")
     with pytest.raises(ValueError, match='saved without a style bank; use style="prior"'):
         style_source(name, 2, bank)
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (torch.zeros(0, 2), "no style codes to draw from; give at least one"),
+        (torch.zeros(2), r"must be M x style_dim, got shape \(2,\)"),
+        (torch.full((3, 2), float("nan")), "must be finite numbers"),
+    ],
+)
+def test_codes_that_are_none_are_refused(codes: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BankStyles(codes)
+
+
+@pytest.mark.parametrize("truncation", ["0.5", True, [0.5]])
+@pytest.mark.parametrize("name", ["prior", "bank", "mixture"])
+def test_a_truncation_that_is_no_number_is_refused(name: str, truncation: Any) -> None:
+    pytest.importorskip("sklearn")
+    with pytest.raises(TypeError, match="truncation must be a number or None"):
+        style_source(name, 2, BANK, truncation)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_codes_do_not_depend_on_the_default_dtype(dtype: torch.dtype) -> None:
+    expected = [source.sample(3, 2, seeded()) for source in all_sources()]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        found = [source.sample(3, 2, seeded()) for source in all_sources()]
+        nothing = MixtureStyles(BANK).sample(0, 2, seeded())
+    finally:
+        torch.set_default_dtype(before)
+    assert nothing.dtype == torch.float32
+    for first, second in zip(expected, found, strict=True):
+        assert second.dtype == torch.float32
+        assert torch.equal(first, second)
 
 
 def test_an_unknown_name_is_refused() -> None:

@@ -56,7 +56,7 @@ def decode_file(file: Path | BytesIO) -> Image.Image:
         raise UnreadableError("not an image of any known format") from error
     except Exception as error:  # PIL's readers raise a dozen unrelated types for a damaged file
         raise UnreadableError(f"{error}" or type(error).__name__) from error
-    return _to_eight_bit(upright)
+    return to_eight_bit(upright)
 
 
 def match_mode(image: Image.Image, channels: int) -> Image.Image:
@@ -96,7 +96,12 @@ def check_size(image: Image.Image, size: int | None) -> None:
         )
 
 
-def _to_eight_bit(image: Image.Image) -> Image.Image:
+def to_eight_bit(image: Image.Image) -> Image.Image:
+    """Gives the image as 8-bit L, LA, RGB or RGBA; see :func:`decode_file`.
+
+    Raises:
+        UnsuitableError: a mode without an obvious meaning as RGB, or grey beyond 16 bits.
+    """
     if image.mode in _SIXTEEN_BIT_MODES:
         return _sixteen_to_eight_bit(image)
     if image.mode == "1":

@@ -12,7 +12,7 @@ from torch import Tensor
 from munitaug import ranks
 from munitaug.networks.image_pool import ImagePool
 from munitaug.random import on_device, torch_generator
-from munitaug.types import Draw, Pair
+from munitaug.types import DrawFunction, Pair
 
 
 def turn_of(pair: Pair) -> tuple[int, int]:
@@ -20,7 +20,7 @@ def turn_of(pair: Pair) -> tuple[int, int]:
     return pair.part // ranks.count(), max(1, pair.parts // ranks.count())
 
 
-def drawn(pair: Pair, draw: Draw, *purpose: int | str) -> Tensor:
+def drawn(pair: Pair, draw: DrawFunction, *purpose: int | str) -> Tensor:
     """Gives a random draw for the whole batch, on the images' device: a function of the pair's seed and the purpose.
 
     A method whose steps can be recorded draws here, so that a recorded step finds each step's draws. There ``draw`` is

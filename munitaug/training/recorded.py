@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from munitaug.random import on_device, torch_generator
-from munitaug.types import Draw, Pair
+from munitaug.types import DrawFunction, Pair
 
 Body = Callable[[Pair], Tensor]
 """One step without a look at a number: forward, backward, update. Gives the loss terms, T float32."""
@@ -34,9 +34,9 @@ class HeldDraws:
     """The random draws of a step in tensors that stay where they are."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[int | str, ...], tuple[Draw, Tensor]] = {}
+        self._held: dict[tuple[int | str, ...], tuple[DrawFunction, Tensor]] = {}
 
-    def __call__(self, pair: Pair, draw: Draw, purpose: tuple[int | str, ...]) -> Tensor:
+    def __call__(self, pair: Pair, draw: DrawFunction, purpose: tuple[int | str, ...]) -> Tensor:
         """Gives what was drawn for a purpose; the first time it is drawn with the pair's seed."""
         if purpose not in self._held:
             self._held[purpose] = draw, on_device(draw(torch_generator(pair.seed, *purpose)), pair.a.device)

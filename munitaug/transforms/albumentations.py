@@ -14,8 +14,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from munitaug.images import array_to_tensor, tensor_to_array
-from munitaug.transforms.arguments import Strength, check_probability, check_variants, plain_strength
+from munitaug.images import array_to_tensor, check_pixels, tensor_to_array
+from munitaug.transforms.arguments import (
+    Strength,
+    check_keep_original,
+    check_probability,
+    check_variants,
+    plain_strength,
+)
 from munitaug.transforms.exemplars import CallStyles
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.variants import PER_CALL, Direction, Draw, Style, VariantMaker, refuse_class_styles
@@ -235,7 +241,7 @@ def _check_one_image(num_variants: int, keep_original: bool) -> None:
             f"num_variants must be 1 here, got {num_variants}: albumentations carries one image in image=; call with "
             f"images=np.repeat(image[None], {num_variants}, axis=0), or use the torchvision munitaug.MUNITTransform"
         )
-    if keep_original:
+    if check_keep_original(keep_original):
         raise ValueError(
             "keep_original must be False here: albumentations carries one image in image=; keep the array that you "
             "pass in (it is not changed), or use the torchvision munitaug.MUNITTransform"
@@ -245,12 +251,9 @@ def _check_one_image(num_variants: int, keep_original: bool) -> None:
 def _array_to_image(array: ImageArray) -> Tensor:
     if array.ndim not in (2, 3):
         raise ValueError(f"image must be H x W or H x W x C, got shape {array.shape}")
-    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-        raise TypeError(
-            f"image must be uint8 in [0, 255] or float32 in [0, 1], got {array.dtype}; convert it first, for example "
-            "with albumentations.ToFloat(max_value=...)"
-        )
-    return array_to_tensor(array if array.flags.writeable else array.copy())
+    image = array_to_tensor(array if array.flags.writeable else array.copy())
+    check_pixels(image, "image")
+    return image
 
 
 def _draw_to_json(draw: Draw) -> DrawRecord:

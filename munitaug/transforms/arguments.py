@@ -1,12 +1,16 @@
 """Checks of the arguments that every front end takes.
 
-Floor 6: imports types.
+Floor 6: imports types; of training the choice of a device, when one is checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
+from numbers import Real
+from operator import index
+
+import torch
 
 from munitaug.types import split_direction
 
@@ -17,22 +21,50 @@ def check_probability(p: float) -> float:
     """Gives p as a float.
 
     Raises:
+        TypeError: p is no number.
         ValueError: p is outside [0, 1].
     """
+    if not _is_number(p):
+        raise TypeError(f"p must be a number in [0, 1], got {p!r}")
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"p must be in [0, 1], got {p}")
     return float(p)
 
 
 def check_variants(num_variants: int, name: str = "num_variants") -> int:
-    """Gives num_variants; ``name`` is what the argument is called.
+    """Gives num_variants as an int; ``name`` is what the argument is called.
 
     Raises:
         ValueError: it is not an integer of at least 1.
     """
-    if isinstance(num_variants, bool) or not isinstance(num_variants, int) or num_variants < 1:
+    if isinstance(num_variants, bool) or not hasattr(num_variants, "__index__") or index(num_variants) < 1:
         raise ValueError(f"{name} must be an integer of at least 1, got {num_variants!r}")
-    return num_variants
+    return index(num_variants)
+
+
+def check_keep_original(keep_original: bool) -> bool:
+    """Gives keep_original; a number would be added to the count of variants.
+
+    Raises:
+        TypeError: it is no boolean.
+    """
+    if not isinstance(keep_original, bool):
+        raise TypeError(f"keep_original must be True or False, got {keep_original!r}; K is another argument")
+    return keep_original
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """Gives the device; "auto" is a GPU where there is one.
+
+    Raises:
+        ValueError: unknown name, or a GPU that is not there.
+    """
+    # Here and not above: the training loop comes along, and most transforms run on the CPU.
+    if str(device) == "cpu":
+        return torch.device("cpu")
+    from munitaug.training import resolve_device
+
+    return resolve_device(str(device))
 
 
 def check_strength(strength: Strength) -> tuple[float, float]:
@@ -42,7 +74,7 @@ def check_strength(strength: Strength) -> tuple[float, float]:
         TypeError: neither a number nor two numbers.
         ValueError: outside [0, 1], or the lowest above the highest.
     """
-    ends = (strength, strength) if isinstance(strength, int | float) else strength
+    ends = (strength, strength) if isinstance(strength, Real) else strength
     if isinstance(ends, str) or not isinstance(ends, Sequence) or len(ends) != 2 or not all(map(_is_number, ends)):
         raise TypeError(f"strength must be a number in [0, 1], or (lowest, highest), got {strength!r}")
     low, high = float(ends[0]), float(ends[1])
@@ -81,4 +113,4 @@ def check_direction(direction: str | Mapping[str, float]) -> str | dict[str, flo
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)

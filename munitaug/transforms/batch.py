@@ -1,6 +1,6 @@
 """Whole batches at once: in a ``collate_fn``, after the loader, or on the GPU; and the worst of K by a given loss.
 
-Floor 6: imports variants and what it imports.
+Floor 6: imports images, networks, random, variants and what it imports.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import default_collate
-from torchvision import tv_tensors
 
+from munitaug.images import check_pixels
 from munitaug.networks.modes import evaluation_mode
 from munitaug.random import on_device
-from munitaug.transforms.arguments import Strength, check_probability, check_variants
+from munitaug.transforms.arguments import Strength, check_keep_original, check_probability, check_variants
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.samples import (
     LabelsGetter,
@@ -26,8 +26,9 @@ from munitaug.transforms.samples import (
     find_labels,
     labels_to_classes,
     repeat_rows,
+    wrap_like,
 )
-from munitaug.transforms.variants import PER_CALL, Direction, Draw, Style, VariantMaker
+from munitaug.transforms.variants import Direction, Draw, Style, VariantMaker, refuse_styles_per_call
 from munitaug.translator import Translator
 
 Collate = Callable[[list[Any]], Any]
@@ -74,9 +75,10 @@ class MUNITBatchTransform(nn.Module):
         truncation: see :class:`~munitaug.transforms.MUNITTransform`.
         strength: see :class:`~munitaug.transforms.MUNITTransform`.
         guard: turns away variants whose predicted label is not that of the image, and has them drawn again.
-        labels_getter: "default" finds labels as MixUp does (second item of a tuple, or a key with "label" in its
-            name); a function of the batch gives them; None says that there are none. Labels are B classes or
-            B x classes weights; of weights, the greatest counts as the class where a class is needed.
+        labels_getter: "default" finds labels as MixUp does (second item of a tuple, or under the key "label",
+            "labels", "target" or "targets", or one with "label" in its name); a function of the batch gives them;
+            None says that there are none. Labels are B classes or B x classes weights. Where styles or a guard need
+            a class, it is the greatest weight, and classes may also be B x 1 and whole floating numbers.
 
     Raises:
         TypeError: checkpoint, style, seed, guard or labels_getter is of a wrong type.
@@ -103,7 +105,7 @@ class MUNITBatchTransform(nn.Module):
         super().__init__()
         self.num_variants = check_variants(num_variants)
         self.p = check_probability(p)
-        self.keep_original = keep_original
+        self.keep_original = check_keep_original(keep_original)
         self.labels_getter = _check_getter(labels_getter)
         refuse_styles_per_call(style)
         self._maker = VariantMaker(
@@ -128,7 +130,8 @@ class MUNITBatchTransform(nn.Module):
 
         Raises:
             TypeError: PIL images, boxes, masks, videos, a dtype images cannot have, labels that are no tensor.
-            ValueError: no images, no labels where they are looked for, or rows that do not fit the images.
+            ValueError: no images, values of another range, no labels where they are looked for, labels that are no
+                classes where classes are needed, or rows that do not fit the images.
             RuntimeError: on CUDA in a forked worker.
         """
         sample = inputs[0] if len(inputs) == 1 else inputs
@@ -150,7 +153,7 @@ class MUNITBatchTransform(nn.Module):
         """
         images, labels = self._find(sample)
         results = {
-            id(image): _wrap(self._variants(image, labels, drawn.chosen, draw).flatten(0, 1), image)
+            id(image): wrap_like(self._variants(image, labels, drawn.chosen, draw).flatten(0, 1), image)
             for image, draw in zip(images, drawn.variants, strict=True)
         }
         return repeat_rows(sample, len(drawn.chosen), self.num_variants + self.keep_original, results)
@@ -204,7 +207,7 @@ class MUNITBatchTransform(nn.Module):
             losses = [score.losses(candidates, labels) for candidates in variants.unbind(1)]
         worst = torch.stack(losses, dim=1).argmax(dim=1).to(variants.device)
         rows = torch.arange(len(images), device=variants.device)
-        return _wrap(variants[rows, worst], images), labels
+        return wrap_like(variants[rows, worst], images), labels
 
     def extra_repr(self) -> str:
         """Gives the arguments in one line, without the network."""
@@ -220,16 +223,22 @@ class MUNITBatchTransform(nn.Module):
         labels = find_labels(sample, self.labels_getter)
         return find_images(sample, labels), labels
 
+    def _classes(self, labels: Tensor | None) -> Tensor | None:
+        """Gives B classes where styles or a guard need them."""
+        return None if labels is None or not self._maker.needs_classes else labels_to_classes(labels)
+
     def _draw(self, images: list[Tensor], labels: Tensor | None) -> BatchDraw:
         count = _count_rows(images, labels)
+        for image in images:
+            check_pixels(image)
         chances = torch.rand(count, generator=self._maker.stream.generator(), dtype=torch.float64)
-        classes = labels_to_classes(labels)
+        classes = self._classes(labels)
         draws = [self._maker.draw(count, self.num_variants, labels=classes) for _ in images]
         return BatchDraw(chances < self.p, tuple(draws))
 
     def _variants(self, images: Tensor, labels: Tensor | None, chosen: Tensor, draw: Draw) -> Tensor:
         """Gives B x K x C x H x W, or K + 1 with the image first; rows that were not chosen hold the image."""
-        plain, classes = images.as_subclass(Tensor).detach(), labels_to_classes(labels)
+        plain, classes = images.as_subclass(Tensor).detach(), self._classes(labels)
         if bool(chosen.all()):
             variants = self._maker.translate(plain, draw, labels=classes)
         else:
@@ -239,19 +248,6 @@ class MUNITBatchTransform(nn.Module):
             known = None if classes is None else classes[on_device(rows, classes.device)]
             variants[there] = self._maker.translate(plain[there], _draw_of(draw, rows), labels=known)
         return torch.cat([plain.unsqueeze(1), variants], dim=1) if self.keep_original else variants
-
-
-def refuse_styles_per_call(style: Style) -> None:
-    """Refuses style="exemplar", whose images come with each call of an albumentations transform.
-
-    Raises:
-        ValueError: it is that style.
-    """
-    if isinstance(style, str) and style == PER_CALL:
-        raise ValueError(
-            'style="exemplar" needs images: give the exemplar images themselves, style=[image, ...]; only '
-            "munitaug.transforms.albumentations takes them with each call"
-        )
 
 
 @final
@@ -291,13 +287,6 @@ def _cross_entropies(scores: Tensor, labels: Tensor) -> Tensor:
 
 def _draw_of(draw: Draw, rows: Tensor) -> Draw:
     return Draw(draw.styles[rows], draw.strength[rows], draw.direction[rows], draw.retry_seed)
-
-
-def _wrap(image: Tensor, like: Tensor) -> Tensor:
-    if not isinstance(like, tv_tensors.TVTensor):
-        return image
-    wrapped: Tensor = tv_tensors.wrap(image, like=like)
-    return wrapped
 
 
 def _count_rows(images: Sequence[Tensor], labels: Tensor | None) -> int:

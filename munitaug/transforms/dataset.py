@@ -19,18 +19,18 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 from torchvision import tv_tensors
 
-from munitaug.images import array_to_tensor
+from munitaug.images import array_to_tensor, check_pil_mode, check_pixels
 from munitaug.random import seed_of, torch_generator
-from munitaug.transforms.arguments import Strength, check_variants
-from munitaug.transforms.batch import refuse_styles_per_call
+from munitaug.transforms.arguments import Strength, check_keep_original, check_variants
 from munitaug.transforms.guard import LabelGuard
-from munitaug.transforms.samples import find_images, repeat_rows
-from munitaug.transforms.variants import Direction, Draw, Style, VariantMaker
+from munitaug.transforms.samples import find_class, find_images, repeat_rows
+from munitaug.transforms.variants import Direction, Draw, Style, VariantMaker, refuse_styles_per_call
 from munitaug.translator import Translator
 from munitaug.types import UNLABELLED
 
 ImageItem = PIL.Image.Image | Tensor | npt.NDArray[np.generic]
 PIL_MODES = ("L", "RGB")
+IMAGE_KEYS = ("image", "img", "pixel_values")
 
 
 class Source(Protocol):
@@ -48,19 +48,21 @@ class VariantDataset(Dataset[Any]):
     ``munitaug.generate`` wrote with that seed and style. Order, batch size and number of workers change nothing but
     the rounding of sums; what is read twice is equal. ``set_epoch`` gives every epoch styles of its own.
 
-    Items may be tuples or lists that begin with the image, mappings (the first image in them), or bare images. Images
-    may be PIL (L or RGB), tensors C x H x W or arrays H x W (x C), uint8 in [0, 255] or floating in [0, 1]. The image
-    becomes a tv_tensors.Image K x C x H x W of the same dtype, on which later transforms of torchvision work; all else
-    in the item stays. ``variant_collate`` makes flat batches of these items. A DataLoader asks for whole batches
-    (``__getitems__``): images of one size are then translated together.
+    Items may be tuples or lists that begin with the image, mappings, or bare images. In a mapping the image is what
+    stands under the key "image", "img" or "pixel_values", else the one PIL image or tv_tensors.Image, else the one
+    tensor or array that may be an image. Images may be PIL (L or RGB), tensors C x H x W or arrays H x W (x C), uint8
+    in [0, 255] or floating in [0, 1]. The image becomes a tv_tensors.Image K x C x H x W of the same dtype, on which
+    later transforms of torchvision work; all else in the item stays. ``variant_collate`` makes flat batches of these
+    items. A DataLoader asks for whole batches (``__getitems__``): images of one size are then translated together.
 
     Args:
         dataset: has a length and items; may have ``__getitems__``.
         checkpoint: path of a checkpoint, or a translator.
         variants: K.
         seed: of the styles, a 64-bit signed number.
-        style: "prior", "bank", "mixture", a StyleSource (one that goes by class needs integer labels as the second
-            part of items, or under a key with "label" in its name), or exemplar images.
+        style: "prior", "bank", "mixture", a StyleSource (one that goes by class needs the class as the second part of
+            items, or under the key "label", "labels", "target" or "targets", or one with "label" in its name: a whole
+            number, or weights that sum to 1), or exemplar images.
         direction: "a2b", "b2a", or a mix such as {"a2b": 0.7, "b2a": 0.3}, drawn for each variant.
         device: where the generator runs; on CUDA only in the main process or in workers that are spawned.
         keep_original: puts the image itself before its variants, so that there are K + 1.
@@ -96,7 +98,7 @@ class VariantDataset(Dataset[Any]):
         self.dataset = dataset
         self.seed = _check_seed(seed)
         self.variants = check_variants(variants, "variants")
-        self.keep_original = keep_original
+        self.keep_original = check_keep_original(keep_original)
         self.transform = transform
         self._maker = VariantMaker(
             checkpoint,
@@ -111,6 +113,11 @@ class VariantDataset(Dataset[Any]):
         self._maker.refuse_many_of_one(self.variants)
         # In shared memory, because workers that persist hold a copy of this object from before the next set_epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restores a pickle or a deep copy; its epoch is its own, and reaches its own workers."""
+        self.__dict__.update(state)
+        self._epoch.share_memory_()  # nothing for a worker that is spawned: there it is shared with the main process
 
     @property
     def epoch(self) -> int:
@@ -148,7 +155,7 @@ class VariantDataset(Dataset[Any]):
             IndexError, TypeError, ValueError: see ``__getitem__``.
         """
         numbers = [self._number(index) for index in indices]
-        parts = [_take_apart(item, number) for number, item in zip(numbers, self._items(numbers), strict=True)]
+        parts = [self._take(item, number) for number, item in zip(numbers, self._items(numbers), strict=True)]
         results: dict[int, Tensor] = {}
         for places in _group([part.image for part in parts]):
             images = torch.stack([parts[place].image for place in places])
@@ -163,7 +170,7 @@ class VariantDataset(Dataset[Any]):
             IndexError, TypeError, ValueError: see ``__getitem__``.
         """
         number = self._number(index)
-        part = _take_apart(self._items([number])[0], number)
+        part = self._take(self._items([number])[0], number)
         return _merge([self._draws(number, part.label)]).styles[0]
 
     def _number(self, index: int) -> int:
@@ -175,6 +182,9 @@ class VariantDataset(Dataset[Any]):
     def _items(self, numbers: list[int]) -> list[Any]:
         several = getattr(self.dataset, "__getitems__", None)
         return [self.dataset[number] for number in numbers] if several is None else list(several(numbers))
+
+    def _take(self, item: Any, number: int) -> _Parts:
+        return _take_apart(item, number, self._maker.needs_classes)
 
     def _draws(self, number: int, label: int | None) -> list[Draw]:
         """Gives one draw of one variant for each of the K; the generators are those of ``offline.generate``."""
@@ -257,14 +267,8 @@ def _check_seed(seed: int) -> int:
     return index(seed)
 
 
-def _take_apart(item: Any, number: int) -> _Parts:
-    place, label = None, None
-    if isinstance(item, Mapping):
-        place = next((key for key, part in item.items() if _is_image(part)), None)
-        label = next((part for key, part in item.items() if "label" in str(key).lower()), None)
-    elif isinstance(item, list | tuple):
-        place = 0 if item and _is_image(item[0]) else None
-        label = item[1] if len(item) > 1 else None
+def _take_apart(item: Any, number: int, needs_class: bool) -> _Parts:
+    place = _place_of_image(item, number)
     image = item if place is None else item[place]
     if not _is_image(image):
         raise TypeError(
@@ -272,35 +276,42 @@ def _take_apart(item: Any, number: int) -> _Parts:
             "or a mapping with one; images are PIL images, C x H x W tensors and H x W (x C) arrays, but this is "
             f"{_describe(item)}"
         )
-    return _Parts(item, place, _image_to_tensor(image, number), _class_of(label))
+    label = find_class(item, f"item {number}") if needs_class else None
+    return _Parts(item, place, _image_to_tensor(image, number), label)
+
+
+def _place_of_image(item: Any, number: int) -> Any:
+    if isinstance(item, list | tuple) and item and _is_image(item[0]):
+        return 0
+    if not isinstance(item, Mapping):
+        return None
+    found = {key: part for key, part in item.items() if _is_image(part)}
+    named = [key for key in found if str(key).lower() in IMAGE_KEYS]
+    typed = [key for key, part in found.items() if isinstance(part, PIL.Image.Image | tv_tensors.Image)]
+    for keys in (named, typed, list(found)):
+        if len(keys) == 1:
+            return keys[0]
+    if found:
+        raise ValueError(
+            f"item {number} has several parts that may be its image: {', '.join(map(repr, found))}; put the image "
+            'under the key "image", or make masks tv_tensors.Mask'
+        )
+    return None
 
 
 def _is_image(part: object) -> bool:
     if isinstance(part, Tensor):
-        return part.ndim == 3
+        return part.ndim == 3 and (isinstance(part, tv_tensors.Image) or not isinstance(part, tv_tensors.TVTensor))
     return isinstance(part, PIL.Image.Image) or (isinstance(part, np.ndarray) and part.ndim in (2, 3))
 
 
 def _image_to_tensor(image: ImageItem, number: int) -> Tensor:
-    if isinstance(image, PIL.Image.Image) and image.mode not in PIL_MODES:
-        raise ValueError(
-            f'the PIL image of item {number} has mode "{image.mode}", but L or RGB is needed; make the data set give '
-            'image.convert("RGB")'
-        )
+    what = f"the image of item {number}"
+    if isinstance(image, PIL.Image.Image):
+        check_pil_mode(image, PIL_MODES, what)
     tensor = image.as_subclass(Tensor).detach() if isinstance(image, Tensor) else array_to_tensor(np.array(image))
-    if tensor.dtype != torch.uint8 and not tensor.dtype.is_floating_point:
-        raise TypeError(
-            f"the image of item {number} must be uint8 in [0, 255] or floating in [0, 1], got {tensor.dtype}; convert "
-            "it in the data set"
-        )
+    check_pixels(tensor, what)
     return tensor
-
-
-def _class_of(label: object) -> int | None:
-    if isinstance(label, Tensor | np.ndarray):
-        label = label.item() if label.ndim == 0 else None
-    is_class = isinstance(label, int | np.integer) and not isinstance(label, bool)
-    return int(label) if is_class else None  # type: ignore[call-overload]
 
 
 def _labels_of(parts: list[_Parts]) -> Tensor | None:

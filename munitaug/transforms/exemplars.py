@@ -1,6 +1,6 @@
 """Style codes of exemplar images: "make it look like this one".
 
-Floor 6: imports images, kernel, styles and translator.
+Floor 6: imports data, images, kernel, styles and translator.
 """
 
 from __future__ import annotations
@@ -13,30 +13,36 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from munitaug.images import array_to_tensor, images_to_model, match_channels
+from munitaug.data.decode import match_mode, to_eight_bit
+from munitaug.images import array_to_tensor, check_pil_mode, check_pixels, images_to_model, match_channels
 from munitaug.kernel import style_codes, translator_device
-from munitaug.styles import FixedStyles, StyleSource
+from munitaug.styles import BankStyles, StyleSource
 from munitaug.translator import Translator
 
 Exemplar = PIL.Image.Image | Tensor | npt.NDArray[np.generic]
 
 
-def exemplar_styles(translator: Translator, exemplars: Exemplar | Sequence[Exemplar]) -> FixedStyles:
+def exemplar_styles(translator: Translator, exemplars: Exemplar | Sequence[Exemplar]) -> BankStyles:
     """Gives a style source with the codes of exemplar images of the target domain.
 
     Args:
         translator: has a style encoder.
         exemplars: one image or several, of any sizes: PIL images, C x H x W tensors or H x W (x C) arrays, uint8
-            in [0, 255] or floating in [0, 1]; a N x C x H x W tensor or a N x H x W x C array counts as N.
+            in [0, 255] or floating in [0, 1]; a N x C x H x W tensor or a N x H x W x C array counts as N. PIL images
+            become 8-bit grey or RGB as files of a domain do: 16 bits are scaled, transparency is laid on white.
 
     Raises:
         TypeError: something that is not an image, or of a dtype that images cannot have.
-        ValueError: no image, one below 16 px, or a translator without a style encoder.
+        ValueError: no image, one below 16 px, of another range of values or of a PIL mode that has no one meaning as
+            RGB, or a translator without a style encoder.
     """
-    images = [image for exemplar in _to_sequence(exemplars) for image in _exemplar_to_batch(exemplar)]
+    batches = [_exemplar_to_batch(exemplar) for exemplar in _to_sequence(exemplars)]
+    for batch in batches:
+        check_pixels(batch, "exemplar image")
+    images = [image for batch in batches for image in batch]
     if not images:
         raise ValueError('style got no exemplar image; give at least one, or style="prior"')
-    return FixedStyles(torch.cat([_encode(translator, image) for image in images]))
+    return BankStyles(torch.cat([_encode(translator, image) for image in images]))
 
 
 class CallStyles(StyleSource):
@@ -55,7 +61,7 @@ class CallStyles(StyleSource):
         """Gives n x k codes of drawn exemplars."""
         drawn, place = torch.randint(len(self.images), (n, k), generator=generator).unique(return_inverse=True)
         codes = [_encode(self.translator, self.images[index]) for index in drawn.tolist()]
-        return torch.cat([torch.zeros(0, self.translator.style_dim), *codes])[place]
+        return torch.cat([torch.zeros(0, self.translator.style_dim, dtype=torch.float32), *codes])[place]
 
 
 def _to_sequence(exemplars: Exemplar | Sequence[Exemplar]) -> Sequence[Exemplar]:
@@ -68,8 +74,11 @@ def _to_sequence(exemplars: Exemplar | Sequence[Exemplar]) -> Sequence[Exemplar]
 
 def _exemplar_to_batch(exemplar: Exemplar) -> Tensor:
     if isinstance(exemplar, PIL.Image.Image):
-        mode = "L" if exemplar.mode in ("1", "L") else "RGB"
-        return array_to_tensor(np.array(exemplar.convert(mode))).unsqueeze(0)
+        if exemplar.mode == "F":
+            check_pil_mode(exemplar, ("L", "RGB", "RGBA"), "exemplar image")
+        picture = to_eight_bit(exemplar)
+        picture = match_mode(picture, 1 if picture.mode in ("L", "LA") else 3)
+        return array_to_tensor(np.array(picture)).unsqueeze(0)
     if isinstance(exemplar, Tensor) and exemplar.ndim in (3, 4):
         batch = exemplar.as_subclass(Tensor)
         return batch if batch.ndim == 4 else batch.unsqueeze(0)

@@ -1,14 +1,15 @@
-"""Batches as data loaders give them: where images and labels stand in one, and how everything in it is repeated.
+"""Batches and samples: where images and labels stand in one, and how everything in a batch is repeated.
 
 A batch is a tensor, or any nesting of tuples, lists and mappings around tensors, as ``default_collate`` makes it.
 
-Floor 6: imports torch and torchvision only.
+Floor 6: imports images, torch and torchvision.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sized
+from numbers import Number
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -17,9 +18,13 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
+from munitaug.images import check_dtype
+
 LabelsGetter = Literal["default"] | Callable[[Any], object] | None
 Sample = TypeVar("Sample")
 
+LABEL_KEYS = (("label", "labels"), ("target", "targets"))
+SMALL_SHARE = 1e-3
 REFUSED = {
     PIL.Image.Image: "PIL images cannot be batched; convert them with torchvision.transforms.v2.PILToTensor() first",
     tv_tensors.Video: "videos are for MUNITTransform, which gives every frame of a clip one style",
@@ -56,8 +61,8 @@ def find_images(sample: object, labels: Tensor | None, ndim: int = 4) -> list[Te
 def find_labels(sample: object, getter: LabelsGetter) -> Tensor | None:
     """Gives the labels of a batch where torchvision's MixUp and CutMix find them.
 
-    "default" takes the second item of a tuple or list, or in a mapping (which may be that second item) the key
-    "labels" in any case, or the first key that contains "label". A batch that is one tensor has no labels.
+    "default" takes the second item of a tuple or list, or of a mapping (which may be that second item) what stands
+    under its :func:`label_key`. A batch that is one tensor has no labels.
 
     Raises:
         TypeError: what was found is not a tensor.
@@ -78,14 +83,66 @@ def find_labels(sample: object, getter: LabelsGetter) -> Tensor | None:
     return labels
 
 
-def labels_to_classes(labels: Tensor | None) -> Tensor | None:
-    """Gives int64 classes of B integers, or of the greatest weights of B x classes; None of anything else."""
-    if labels is None:
+def find_class(sample: object, name: str) -> int | None:
+    """Gives the class of one sample, from where :func:`find_labels` takes those of a batch; None without a label.
+
+    A class is a whole number, or the greatest of weights that sum to 1. As the second item of a sample, only numbers
+    count as a label: what else stands there, the name of a file for example, is none.
+
+    Args:
+        sample: in the form a data set gives it.
+        name: what the error calls it.
+
+    Raises:
+        ValueError: there is a label, but it is no class.
+    """
+    label = _label_of(sample)
+    if label is None:
         return None
-    if labels.ndim == 2:
-        return labels.argmax(dim=1)
-    is_class = labels.dtype != torch.bool and not labels.dtype.is_floating_point and not labels.dtype.is_complex
-    return labels.to(torch.int64) if is_class else None
+    found = _class_of(label)
+    if found is None:
+        words = " ".join(repr(label).split())
+        raise ValueError(
+            f"the label of {name} is {words:.80}, which is no class, but a guard and styles by class need one; give "
+            "a whole number (-1 where it is not known), or one weight for each class, with a sum of 1"
+        )
+    return found
+
+
+def label_key(sample: Mapping[Any, Any], is_label: Callable[[object], bool]) -> Any:
+    """Gives the key of the labels in a mapping, or None; upper and lower case are the same.
+
+    It is "label" or "labels", else "target" or "targets", else the first that contains "label" and has one.
+
+    Args:
+        sample: has labels under a key.
+        is_label: tells whether a value can be one.
+    """
+    names = {key: key.lower() for key in sample if isinstance(key, str)}
+    for exact in LABEL_KEYS:
+        for key, name in names.items():
+            if name in exact:
+                return key
+    return next((key for key, name in names.items() if "label" in name and is_label(sample[key])), None)
+
+
+def labels_to_classes(labels: Tensor) -> Tensor:
+    """Gives B int64 classes of B or B x 1 whole numbers, or of the greatest weights of B x classes.
+
+    Raises:
+        ValueError: these are neither.
+    """
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return (labels.byte() if labels.dtype == torch.bool else labels).argmax(dim=1)
+    is_whole = labels.dtype != torch.bool and not labels.dtype.is_complex
+    if is_whole and labels.dtype.is_floating_point:
+        is_whole = bool((labels.frac() == 0.0).all())
+    if not is_whole:
+        raise ValueError(
+            f"labels must be whole numbers (classes) for a guard or styles by class, got {labels.dtype} of shape "
+            f"{tuple(labels.shape)}; give integers, weights of shape (B, classes), or labels_getter=None"
+        )
+    return labels.flatten().to(torch.int64)
 
 
 def repeat_rows(sample: Sample, count: int, copies: int, images: Mapping[int, Tensor]) -> Sample:
@@ -136,6 +193,14 @@ def map_tensors(sample: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return sample
 
 
+def wrap_like(image: Tensor, like: Tensor) -> Tensor:
+    """Gives the image as the tv_tensors type of another; as it is where the other is a plain tensor."""
+    if not isinstance(like, tv_tensors.TVTensor):
+        return image
+    wrapped: Tensor = tv_tensors.wrap(image, like=like)
+    return wrapped
+
+
 def _leaves(sample: object) -> Iterator[object]:
     if isinstance(sample, Mapping):
         for value in sample.values():
@@ -168,11 +233,7 @@ def _first_plain_image(tensors: list[Tensor], ndim: int) -> list[Tensor]:
 def _check_image(image: Tensor, ndim: int) -> None:
     if image.ndim != ndim:
         raise ValueError(f"images must be {_shape_words(ndim)}, got shape {tuple(image.shape)}")
-    if image.dtype != torch.uint8 and not image.dtype.is_floating_point:
-        raise TypeError(
-            f"images must be uint8 in [0, 255] or floating in [0, 1], got {image.dtype}; convert first with "
-            "torchvision.transforms.v2.ToDtype(torch.uint8, scale=True)"
-        )
+    check_dtype(image)
 
 
 def _shape_words(ndim: int) -> str:
@@ -189,14 +250,45 @@ def _labels_by_custom(sample: Any) -> object:
     if isinstance(sample, Tensor) and not isinstance(sample, tv_tensors.TVTensor):
         return sample
     if isinstance(sample, Mapping):
-        keys = [key for key in sample if isinstance(key, str)]
-        exact = [key for key in keys if key.lower() == "labels"]
-        for key in [*exact, *(key for key in keys if "label" in key.lower())]:
+        key = label_key(sample, lambda part: isinstance(part, Tensor))
+        if key is not None:
             return sample[key]
     raise ValueError(
-        'no labels found: they must be the second item of the batch, or stand under a key with "label" in its name; '
-        "pass a function as labels_getter, or labels_getter=None if there are none"
+        'no labels found: they must be the second item of the batch, or stand under the key "label" or "target"; pass '
+        "a function as labels_getter, or labels_getter=None if there are none"
     )
+
+
+def _label_of(sample: object) -> object:
+    if isinstance(sample, list | tuple):
+        sample = sample[1] if len(sample) > 1 else None
+        if isinstance(sample, Tensor | np.ndarray):
+            return sample if sample.ndim < 2 else None
+        if isinstance(sample, Number | np.bool_):
+            return sample
+    if isinstance(sample, Mapping):
+        key = label_key(sample, lambda part: _class_of(part) is not None)
+        return None if key is None else sample[key]
+    return None
+
+
+def _class_of(label: object) -> int | None:
+    if isinstance(label, int | float | np.generic | np.ndarray):
+        array = np.array(label)
+        label = torch.from_numpy(array) if array.dtype.kind in "biuf" else None
+    if not isinstance(label, Tensor) or (label.numel() != 1 and not _are_weights(label)):
+        return None
+    try:
+        return int(labels_to_classes(label.reshape(1, -1)))
+    except ValueError:
+        return None
+
+
+def _are_weights(values: Tensor) -> bool:
+    if values.ndim != 1 or values.dtype.is_complex:
+        return False
+    shares = values.double()
+    return bool((shares >= 0.0).all()) and abs(float(shares.sum()) - 1.0) < SMALL_SHARE
 
 
 def _repeat(node: Any, count: int, copies: int, images: Mapping[int, Tensor], place: str) -> Any:

@@ -5,6 +5,7 @@ Floor 6: imports images and the transforms' variants; torchvision and PIL.
 
 from __future__ import annotations
 
+import warnings
 from itertools import cycle
 from math import prod
 from pathlib import Path
@@ -15,12 +16,26 @@ import PIL.Image
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms.v2 import Transform
+from torchvision.transforms.v2 import Transform, has_any
 
-from munitaug.images import array_to_tensor, tensor_to_pil
-from munitaug.transforms.arguments import Strength, check_probability, check_variants, plain_strength
+from munitaug.images import array_to_tensor, check_pil_mode, check_pixels, tensor_to_pil
+from munitaug.transforms.arguments import (
+    Strength,
+    check_keep_original,
+    check_probability,
+    check_variants,
+    plain_strength,
+)
 from munitaug.transforms.guard import LabelGuard
-from munitaug.transforms.variants import Direction, Draw, Style, VariantMaker, refuse_unknowable_styles
+from munitaug.transforms.samples import wrap_like
+from munitaug.transforms.variants import (
+    Direction,
+    Draw,
+    Style,
+    VariantMaker,
+    refuse_class_styles,
+    refuse_styles_per_call,
+)
 from munitaug.translator import Translator
 
 PIL_MODES = ("L", "RGB", "RGBA")
@@ -30,13 +45,18 @@ def _is_plain_tensor(value: object) -> bool:
     return isinstance(value, Tensor) and not isinstance(value, tv_tensors.TVTensor)
 
 
+def _is_array_image(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] in (1, 3, 4)
+
+
 class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no types
     """Translates the images of a sample into the other domain, each in a style of its own.
 
     Takes PIL images (L, RGB, RGBA with alpha kept), tensors and tv_tensors.Image ``... x C x H x W`` and
     tv_tensors.Video ``... x T x C x H x W``, uint8 in [0, 255] or floating in [0, 1], with any leading sizes, also
     zero; grey images go through RGB generators and come back grey. As in torchvision, a plain tensor is an image
-    only if it is the first one and the sample has no PIL image, Image or Video. All else passes as the same object.
+    only if it is the first one and the sample has no PIL image, Image or Video. All else passes as the same object;
+    so do arrays, with one warning where there is nothing else to translate.
 
     One variant comes back in the type, mode, shape, dtype, range and device of the input. K variants come back as
     tv_tensors.Image ``... x K x C x H x W`` (Video: ``... x K x T x C x H x W``), of a PIL image as a tuple of K.
@@ -87,8 +107,9 @@ class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no typ
         super().__init__()
         self.num_variants = check_variants(num_variants)
         self.p = check_probability(p)
-        self.keep_original = keep_original
-        refuse_unknowable_styles(style)
+        self.keep_original = check_keep_original(keep_original)
+        refuse_styles_per_call(style)
+        refuse_class_styles(style)
         self._maker = VariantMaker(
             checkpoint,
             style=style,
@@ -100,13 +121,27 @@ class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no typ
             guard=guard,
         )
         self._maker.refuse_many_of_one(self.num_variants)
+        self._has_warned = False
+
+    def check_inputs(self, flat_inputs: list[Any]) -> None:
+        """Warns, once, of a sample whose only image is an array, which passes as all else does."""
+        arrays = [part.shape for part in flat_inputs if _is_array_image(part)]
+        if self._has_warned or not arrays or has_any(flat_inputs, *self._transformed_types):
+            return
+        self._has_warned = True
+        warnings.warn(
+            f"a sample holds no image that MUNITTransform takes, but an array of shape {arrays[0]}, which is left "
+            "as it is; put torchvision.transforms.v2.ToImage() before the transform, or use "
+            "munitaug.transforms.albumentations.MUNITTransform",
+            stacklevel=5,
+        )
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draws whether to translate, then K variants of every image; ``draws`` by the identity of the input.
 
         Raises:
             TypeError: an image of a dtype that is neither uint8 nor floating.
-            ValueError: a PIL mode or a tensor shape that is no image, or a video with a guard.
+            ValueError: a PIL mode, a tensor shape or a range of values that is no image's, or a video with a guard.
         """
         for image in flat_inputs:
             _check_image(image)
@@ -159,22 +194,13 @@ class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no typ
 
 def _check_image(image: PIL.Image.Image | Tensor) -> None:
     if isinstance(image, PIL.Image.Image):
-        if image.mode not in PIL_MODES:
-            raise ValueError(
-                f'PIL image has mode "{image.mode}", but one of {", ".join(PIL_MODES)} is needed; '
-                'use image.convert("RGB") first'
-            )
-        return
+        return check_pil_mode(image, PIL_MODES, "PIL image")
     if image.ndim < 3:
         raise ValueError(
             f"image tensor must be ... x C x H x W, got shape {tuple(image.shape)}; if this is a label, put the "
             "image before it in the sample, or make the image a tv_tensors.Image"
         )
-    if image.dtype != torch.uint8 and not image.dtype.is_floating_point:
-        raise TypeError(
-            f"image tensor must be uint8 in [0, 255] or floating in [0, 1], got {image.dtype}; convert first with "
-            "torchvision.transforms.v2.ToDtype(torch.uint8, scale=True)"
-        )
+    check_pixels(image, "image tensor")
 
 
 def _count_scenes(image: PIL.Image.Image | Tensor) -> int:
@@ -202,16 +228,9 @@ def _tensor_to_pil_like(variant: Tensor, like: PIL.Image.Image) -> PIL.Image.Ima
 def _variants_like(variants: Tensor, like: Tensor, single: bool) -> Tensor:
     """Gives N x K x C x H x W variants the leading sizes and the type of the image they came from."""
     if single:
-        return _wrap(variants.reshape(like.shape), like)
+        return wrap_like(variants.reshape(like.shape), like)
     stacked = variants.reshape(*like.shape[:-3], *variants.shape[1:])
     if isinstance(like, tv_tensors.Video):
         stacked = stacked.movedim(-4, -5).contiguous()
     # A plain tensor becomes an Image: of several plain tensors the next transform would touch only the first.
-    return _wrap(stacked, like) if isinstance(like, tv_tensors.TVTensor) else tv_tensors.Image(stacked)
-
-
-def _wrap(image: Tensor, like: Tensor) -> Tensor:
-    if not isinstance(like, tv_tensors.TVTensor):
-        return image
-    wrapped: Tensor = tv_tensors.wrap(image, like=like)
-    return wrapped
+    return wrap_like(stacked, like) if isinstance(like, tv_tensors.TVTensor) else tv_tensors.Image(stacked)

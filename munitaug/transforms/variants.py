@@ -17,14 +17,15 @@ from torch import Tensor
 
 from munitaug.kernel import translate_images
 from munitaug.random import on_device, torch_generator
-from munitaug.styles import StyleSource, style_source
-from munitaug.transforms.arguments import Strength, check_direction, check_strength
+from munitaug.styles import StyleSource, style_source, truncation_as_float
+from munitaug.transforms.arguments import Strength, check_device, check_direction, check_strength
 from munitaug.transforms.exemplars import Exemplar, exemplar_styles
 from munitaug.transforms.forks import refuse_cuda_after_fork
 from munitaug.transforms.frozen import frozen_network
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.streams import RandomStream
 from munitaug.translator import NO_STYLES, Translator
+from munitaug.types import CheckpointError
 
 Style = str | StyleSource | Exemplar | Sequence[Exemplar]
 Direction = str | Mapping[str, float]
@@ -68,9 +69,13 @@ class Draw(NamedTuple):
 
 
 class MakerState(TypedDict):
-    """What a pickle carries: the weights only when they did not come from a checkpoint."""
+    """What a pickle carries: the weights only when they did not come from a checkpoint.
+
+    A checkpoint travels as its absolute path and the SHA-256 of its weights.
+    """
 
     path: str | None
+    sha256: str | None
     translators: tuple[Translator, ...] | None
     style: str | StyleSource
     direction: str | dict[str, float]
@@ -101,8 +106,8 @@ class VariantMaker:
         guard: rejects variants that lost their label.
 
     Raises:
-        TypeError: checkpoint, style, seed or guard is of a wrong type.
-        ValueError: unknown direction or style, or an option where it means nothing.
+        TypeError: checkpoint, style, seed, truncation, strength or guard is of a wrong type.
+        ValueError: unknown direction, style or device, or an option where it means nothing.
         CheckpointError: the checkpoint cannot be read.
     """
 
@@ -119,12 +124,14 @@ class VariantMaker:
         guard: LabelGuard | None,
     ) -> None:
         self.direction = check_direction(direction)
-        self.device = torch.device(device)
-        self.truncation = truncation
+        self.device = check_device(device)
+        self.truncation = truncation_as_float(truncation)
         self.strength = check_strength(strength)
         self.guard = _check_guard(guard)
         self.stream = RandomStream(seed)
         self.path = None if isinstance(checkpoint, Translator) else _path_to_text(checkpoint)
+        self._absolute_path = None if self.path is None else os.path.abspath(self.path)
+        self._sha256: str | None = None
         self._translators: tuple[Translator, ...] | None = None
         if isinstance(checkpoint, Translator):
             _refuse_mix(self.direction)
@@ -141,9 +148,14 @@ class VariantMaker:
 
     @property
     def translators(self) -> tuple[Translator, ...]:
-        """The frozen translator of each direction; read from the checkpoint at first use in a process."""
+        """The frozen translator of each direction; read from the checkpoint at first use in a process.
+
+        Raises:
+            CheckpointError: it cannot be read, or is not that of the transform which was pickled.
+        """
         if self._translators is None:
             assert self.path is not None
+            self._sha256 = _checkpoint_identity(self.path, self._sha256)
             self._translators = tuple(_load_translator(self.path, name, self.device) for name in self.directions)
         return self._translators
 
@@ -151,6 +163,11 @@ class VariantMaker:
     def translator(self) -> Translator:
         """The frozen translator of the first direction."""
         return self.translators[0]
+
+    @property
+    def needs_classes(self) -> bool:
+        """Whether the class of an image changes anything: styles by class, or a guard."""
+        return self._by_class is not None or self.guard is not None
 
     def refuse_many_of_one(self, variants: int) -> None:
         """Refuses several variants of a translator that has but one.
@@ -190,9 +207,9 @@ class VariantMaker:
         direction = self._draw_directions(n, stream)
         styles = self._draw_styles(direction, k, labels, source, stream)
         low, high = self.strength
-        strength = torch.full((n, k), low)
+        strength = torch.full((n, k), low, dtype=torch.float32)
         if low != high:
-            strength += (high - low) * torch.rand(n, k, generator=stream)
+            strength += (high - low) * torch.rand(n, k, generator=stream, dtype=torch.float32)
         retry_seed = 0 if self.guard is None else int(torch.randint(2**63 - 1, (), generator=stream))
         return Draw(styles, strength, direction, retry_seed)
 
@@ -253,7 +270,7 @@ class VariantMaker:
             return _sample_by_class(self._by_class, labels, k, generator)
         if source is not None or len(self.translators) == 1:
             return (source or self._source(0)).sample(len(direction), k, generator)
-        styles = torch.empty(len(direction), k, self.translator.style_dim)
+        styles = torch.empty(len(direction), k, self.translator.style_dim, dtype=torch.float32)
         for index in range(len(self.translators)):
             rows = (direction == index).nonzero().flatten()
             styles[rows] = self._source(index).sample(len(rows), k, generator)
@@ -311,7 +328,8 @@ class VariantMaker:
 
     def __getstate__(self) -> MakerState:
         return {
-            "path": self.path,
+            "path": self._absolute_path,
+            "sha256": self._sha256,
             "translators": self._translators if self.path is None else None,
             "style": self.style,
             "direction": self.direction,
@@ -323,7 +341,8 @@ class VariantMaker:
         }
 
     def __setstate__(self, state: MakerState) -> None:
-        self.path, self._translators = state["path"], state["translators"]
+        self.path = self._absolute_path = state["path"]
+        self._sha256, self._translators = state["sha256"], state["translators"]
         self.style, self.truncation = state["style"], state["truncation"]
         self.direction, self.device = state["direction"], state["device"]
         self.strength, self.guard = state["strength"], state["guard"]
@@ -334,24 +353,23 @@ class VariantMaker:
     def __deepcopy__(self, memo: dict[int, object]) -> VariantMaker:
         """Gives a maker with a stream and a guard's counts of its own; the frozen weights are shared."""
         twin = copy.copy(self)
-        twin._translators, twin._owner_pid = self._translators, self._owner_pid
+        twin.path, twin._translators, twin._owner_pid = self.path, self._translators, self._owner_pid
         twin.stream = copy.deepcopy(self.stream, memo)
         twin.guard = copy.deepcopy(self.guard, memo)
         return twin
 
 
-def refuse_unknowable_styles(style: Style) -> None:
-    """Refuses styles that need what the torchvision transform does not get: images per call, and labels.
+def refuse_styles_per_call(style: Style) -> None:
+    """Refuses style="exemplar", whose images come with each call of an albumentations transform.
 
     Raises:
-        ValueError: style="exemplar" without images, or styles by class.
+        ValueError: it is that style.
     """
     if isinstance(style, str) and style == PER_CALL:
         raise ValueError(
             'style="exemplar" needs images: give the exemplar images themselves, style=[image, ...]; only '
             "munitaug.transforms.albumentations takes them with each call"
         )
-    refuse_class_styles(style)
 
 
 def refuse_class_styles(style: Style) -> None:
@@ -369,7 +387,10 @@ def refuse_class_styles(style: Style) -> None:
 
 def _sample_by_class(source: ClassStyles, labels: Tensor | None, k: int, generator: torch.Generator) -> Tensor:
     if labels is None:
-        raise ValueError("styles by class need the labels of the images; pass labels, or use styles that need none")
+        raise ValueError(
+            "styles by class need the labels of the images, but there are none; make the class the second part of a "
+            'sample, or put it under the key "label", or use styles that need none'
+        )
     return source.sample_for(labels.cpu(), k, generator)
 
 
@@ -392,6 +413,19 @@ def _load_translator(path: str, direction: str, device: torch.device) -> Transla
     from munitaug.checkpoint import shared_translator
 
     return shared_translator(path, direction, device)
+
+
+def _checkpoint_identity(path: str, expected: str | None) -> str:
+    """Gives the SHA-256 of a checkpoint's weights, which must be the one that a pickle brought, if any."""
+    from munitaug.checkpoint import checkpoint_sha256
+
+    found = checkpoint_sha256(path)
+    if expected not in (None, found):
+        raise CheckpointError(
+            f"{path} was replaced after this transform was pickled: its weights have SHA-256 {found[:16]}..., not "
+            f"{expected[:16]}...; put the old checkpoint back, or make the transform anew"
+        )
+    return found
 
 
 def _path_to_text(checkpoint: str | Path) -> str:

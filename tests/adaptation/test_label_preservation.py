@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from munitaug.adaptation.label_preservation import Confusion, classes_seen, classes_seen_in_variants
 from munitaug.data.domain import ArrayDomain
-from munitaug.styles import FixedStyles, PriorStyles
+from munitaug.styles import BankStyles, PriorStyles
 from munitaug.translator import Translator
 from munitaug.types import Content
 
@@ -89,7 +89,7 @@ def test_variants_are_seen_as_what_they_became(style: float, seen: list[int]) ->
         Brightens(),
         SeesThirds(),
         flat_domain(0, 128, 255),
-        styles=FixedStyles(torch.tensor([[style]])),
+        styles=BankStyles(torch.tensor([[style]])),
         variants=2,
         channels=1,
         seed=0,

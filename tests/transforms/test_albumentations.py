@@ -190,8 +190,12 @@ class TestRefusals:
             transform(keep_original=True)
 
     def test_dtype(self) -> None:
-        with pytest.raises(TypeError, match=r"uint8 in \[0, 255\] or float32.*got int16"):
+        with pytest.raises(TypeError, match=r"uint8 in \[0, 255\] or floating.*got torch.int16.*ToFloat"):
             transform()(image=np.zeros((16, 16, 3), dtype=np.int16))
+
+    def test_range(self) -> None:
+        with pytest.raises(ValueError, match=r"image of torch.float32 must be in \[0, 1\], got values from 9 to 9"):
+            transform()(image=np.full((16, 16, 3), 9.0, np.float32))
 
     def test_channels(self) -> None:
         with pytest.raises(ValueError, match="4 channels, but 3 are needed"):

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from munitaug.transforms.arguments import check_direction, check_strength, plain_strength
+from munitaug.transforms.arguments import (
+    check_device,
+    check_direction,
+    check_keep_original,
+    check_probability,
+    check_strength,
+    check_variants,
+    plain_strength,
+)
 
 
 @pytest.mark.parametrize(
-    ("given", "ends"), [(1.0, (1.0, 1.0)), (0, (0.0, 0.0)), ((0.25, 0.5), (0.25, 0.5)), ([0.0, 1], (0.0, 1.0))]
+    ("given", "ends"),
+    [
+        (1.0, (1.0, 1.0)),
+        (0, (0.0, 0.0)),
+        ((0.25, 0.5), (0.25, 0.5)),
+        ([0.0, 1], (0.0, 1.0)),
+        (np.float32(0.5), (0.5, 0.5)),
+    ],
 )
 def test_strength_is_two_ends(given: Any, ends: tuple[float, float]) -> None:
     assert check_strength(given) == ends
@@ -31,6 +48,33 @@ def test_strength_outside_its_range_is_refused(wrong: Any) -> None:
 def test_strength_of_a_wrong_type_is_refused(wrong: Any) -> None:
     with pytest.raises(TypeError, match="strength must be a number"):
         check_strength(wrong)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert type(check_variants(np.int64(2))) is int  # type: ignore[arg-type]
+    assert type(check_probability(np.float32(0.5))) is float  # type: ignore[arg-type]
+    assert [type(end) for end in check_strength((np.float32(0.25), 1))] == [float, float]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", ["0.5", None, (0.5,), True])
+def test_probability_of_a_wrong_type_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="p must be a number in"):
+        check_probability(wrong)
+
+
+@pytest.mark.parametrize("wrong", [2, 0, 1.0, "yes", None])
+def test_keeping_the_original_is_yes_or_no(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="keep_original must be True or False"):
+        check_keep_original(wrong)
+
+
+def test_a_gpu_that_is_not_there_is_refused_in_our_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="'cuda' was asked for, but torch sees no GPU; use cpu"):
+        check_device("cuda")
+    with pytest.raises(ValueError, match='device must be "auto", "cpu"'):
+        check_device("gpu")
+    assert check_device("auto") == check_device("cpu") == torch.device("cpu")
 
 
 def test_weights_of_a_mix_sum_to_one() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import tv_tensors
 
-from munitaug.styles import FixedStyles, StyleSource
+from munitaug.styles import BankStyles, StyleSource
 from munitaug.transforms import MUNITBatchTransform
 from munitaug.transforms.guard import LabelGuard
 from tests.transforms.toys import (
@@ -139,7 +139,7 @@ def test_result_feeds_training() -> None:
 
 
 def test_images_that_are_not_chosen_come_as_they_are() -> None:
-    batch = images(64)
+    batch = images(64) / 8
     out, _ = transform(p=0.5, seed=1)(batch, torch.arange(64))
     grouped = out.unflatten(0, (64, K))
     same = (grouped == batch.unsqueeze(1)).flatten(2).all(dim=2)
@@ -196,7 +196,14 @@ def test_mapping_comes_back_as_such(kind: Any) -> None:
         {"other": torch.zeros(B), "Labels": LABELS, "image": images()},
         {"label_kind": torch.zeros(B), "labels": LABELS, "image": images()},
         {"targetLabel": LABELS, "image": images()},
+        {"label_names": list("abcd"), "target": LABELS, "image": images()},
+        {"label_names": list("abcd"), "my_label": LABELS, "image": images()},
+        {"my_label": torch.zeros(B), "target": torch.zeros(B), "label": LABELS, "image": images()},
         (images(), {"labels": LABELS}),
+        (images(), LABELS.view(B, 1)),
+        (images(), LABELS.double()),
+        (images(), LABELS.half().view(B, 1)),
+        (images(), torch.eye(10)[LABELS].bool()),
         (images(), LABELS, torch.zeros(B)),
     ],
 )
@@ -223,7 +230,19 @@ def test_numbers_that_are_no_classes_are_repeated_only() -> None:
     _, labels = transform()(images(), torch.tensor([0.5, 1.5, 2.5, 3.5]))
     assert labels.tolist() == [value for value in (0.5, 1.5, 2.5, 3.5) for _ in range(K)]
     with pytest.raises(ValueError, match="labels"):
-        transform(style=LabelStyles())(images(), torch.zeros(B))
+        transform(style=LabelStyles())(images(), torch.full((B,), 0.5))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [torch.full((B,), 0.5), torch.full((B, 1), 0.5), torch.tensor([0.0, 1.0, float("nan"), 2.0]), LABELS > 5],
+)
+@pytest.mark.parametrize("option", ["guard", "style"])
+def test_numbers_that_are_no_classes_are_refused_where_classes_are_needed(option: str, labels: Tensor) -> None:
+    munit = transform(guard=LabelGuard(IsBright())) if option == "guard" else transform(style=LabelStyles())
+    with pytest.raises(ValueError, match=r"labels must be whole numbers \(classes\) for a guard or styles by class"):
+        munit(images(), labels)
+    assert len(transform()(images(), labels)[1]) == B * K
 
 
 @pytest.mark.parametrize("sample", [images(), [images()]])
@@ -321,7 +340,12 @@ def test_what_has_no_batched_form_is_refused(extra: object, message: str) -> Non
         ((images(), [1, 2, 3, 4]), ValueError, "no labels found"),
         ((tv_tensors.Image(images()), tv_tensors.Image(images())), ValueError, "no labels found"),
         ({"image": images(), "label": [1, 2, 3, 4]}, TypeError, "labels must be a tensor, got list"),
-        ({"image": images(), "target": LABELS}, ValueError, "no labels found"),
+        ({"image": images(), "aim": LABELS}, ValueError, "no labels found"),
+        (
+            (images() * 255, LABELS),
+            ValueError,
+            r"must be in \[0, 1\], got values from 0 to 76.5",
+        ),
         ((images(), torch.zeros(B, 16, 16)), ValueError, r"labels must be classes .*got \(4, 16, 16\)"),
         ((tv_tensors.Image(images()), LABELS, tv_tensors.Image(images(3))), ValueError, "images with 3 rows"),
     ],
@@ -368,8 +392,9 @@ def test_pickle_and_deep_copy_go_on_where_the_original_stands() -> None:
 def test_guard_gets_labels_and_images_that_were_chosen() -> None:
     """Dark variants are class 0, bright ones class 1; images of class 1 keep bright variants only."""
     guard = LabelGuard(IsBright(), tries=50)
-    out, _ = transform(guard=guard, seed=0, p=0.7)(images(32), torch.ones(32, dtype=torch.int64))
-    same = (out == images(32).repeat_interleave(K, dim=0)).flatten(1).all(dim=1)
+    batch = images(32) / 4
+    out, _ = transform(guard=guard, seed=0, p=0.7)(batch, torch.ones(32, dtype=torch.int64))
+    same = (out == batch.repeat_interleave(K, dim=0)).flatten(1).all(dim=1)
     assert 0 < int(same.sum()) < 32 * K
     assert min(brightness(out[~same])) > 0.5
     assert sum(guard.counts) == int((~same).sum())
@@ -494,7 +519,7 @@ def test_worst_of_preprocesses_and_takes_any_loss() -> None:
 
 
 def test_worst_of_keeps_the_first_of_equal_losses_and_the_image_type() -> None:
-    munit = transform(2, style=FixedStyles(torch.zeros(1, 2)), keep_original=True)
+    munit = transform(2, style=BankStyles(torch.zeros(1, 2)), keep_original=True)
     worst, _ = munit.worst_of(tv_tensors.Image(images()), LABELS, lambda batch: batch.new_zeros(len(batch), 8))
     assert isinstance(worst, tv_tensors.Image)
     assert torch.equal(worst.as_subclass(Tensor), images())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -157,21 +158,52 @@ def test_styles_by_class_get_the_label() -> None:
         variants_of(Items((torch.zeros(3, 16, 16), "cat")), style=LabelStyles())[0]
 
 
-@pytest.mark.parametrize("label", [torch.tensor(3), np.int64(3), np.array(3), 3])
-def test_every_integer_is_a_class(label: object) -> None:
-    data = variants_of(Items((torch.zeros(3, 16, 16), label), {"image": torch.zeros(3, 16, 16), "Label": label}))
-    for code in (data.styles(0), data.styles(1)):
-        assert code.shape == (K, 2)
-    by_class = variants_of(data.dataset, style=LabelStyles())
-    assert torch.allclose(by_class.styles(0), torch.full((K, 2), 0.3))
-    assert torch.allclose(by_class.styles(1), torch.full((K, 2), 0.3))
+BLACK = torch.zeros(3, 16, 16)
+ONE_HOT = [0, 0, 0, 1]
 
 
-@pytest.mark.parametrize("label", [True, 1.0, "3", torch.tensor([3, 3]), torch.tensor(0.5), None])
-def test_what_is_no_integer_is_no_class(label: object) -> None:
-    data = variants_of(Items((torch.zeros(3, 16, 16), label)), style=LabelStyles())
-    with pytest.raises(ValueError, match="labels"):
-        data[0]
+@pytest.mark.parametrize(
+    "label",
+    [
+        3, 3.0, np.int64(3), np.uint8(3), np.float32(3.0), np.array(3), np.array([3]), torch.tensor(3),
+        torch.tensor([3]), torch.tensor([3.0]), torch.tensor(ONE_HOT), torch.tensor(ONE_HOT).bool(),
+        np.array(ONE_HOT), torch.tensor([0.1, 0.1, 0.2, 0.6]),
+    ],
+)  # fmt: skip
+def test_everything_that_tells_a_class_is_one(label: object) -> None:
+    data = Items(
+        (BLACK, label),
+        [BLACK, {"label": label}],
+        {"image": BLACK, "Label": label},
+        {"target": label, "label_name": "three", "image": BLACK},
+        {"label_name": "three", "digit_label": label, "image": BLACK},
+        {"target": 7, "labels": label, "image": BLACK},
+    )
+    by_class = variants_of(data, style=LabelStyles())
+    for item in range(len(data)):
+        assert torch.allclose(by_class.styles(item), torch.full((K, 2), 0.3))
+
+
+@pytest.mark.parametrize("options", [{"style": LabelStyles()}, {"guard": LabelGuard(IsBright())}])
+@pytest.mark.parametrize(
+    "item",
+    [
+        (BLACK, True), (BLACK, np.bool_(True)), (BLACK, 0.5), (BLACK, torch.tensor([3, 3])), (BLACK, torch.tensor(0.5)),
+        (BLACK, np.array([0.5, 7.0])), (BLACK, float("nan")), (BLACK, {"label": "3"}), {"image": BLACK, "labels": [3]},
+        {"image": BLACK, "target": torch.zeros(16, 16)},
+    ],
+)  # fmt: skip
+def test_a_label_that_is_no_class_is_named(item: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"the label of item 0 is .*, which is no class, but a guard and styles by"):
+        variants_of(Items(item), **options)[0]
+    variants_of(Items(item))[0]
+
+
+@pytest.mark.parametrize("item", [BLACK, (BLACK,), (BLACK, "3.png"), (BLACK, None), (BLACK, BLACK), {"image": BLACK}])
+def test_styles_by_class_say_how_to_give_labels(item: Any) -> None:
+    with pytest.raises(ValueError, match=r"styles by class need the labels .* second part of a sample"):
+        variants_of(Items(item), style=LabelStyles())[0]
+    variants_of(Items(item), guard=LabelGuard(IsBright()))[0]
 
 
 def test_items_without_a_class_stand_beside_items_with_one() -> None:
@@ -210,6 +242,7 @@ class ZeroStyles(StyleSource):
 def test_mix_of_directions_is_drawn_for_each_variant(monkeypatch: pytest.MonkeyPatch) -> None:
     """One direction gives brightness 0.5, the other that of the image + 0.1; a quarter of 200 is to be of that one."""
     ways = {"a2b": frozen(BrightnessTranslator()), "b2a": frozen(ShiftTranslator())}
+    monkeypatch.setattr("munitaug.checkpoint.checkpoint_sha256", lambda path: "0")
     monkeypatch.setattr("munitaug.checkpoint.shared_translator", lambda path, direction, device: ways[direction])
     source = Items(*((torch.zeros(3, 16, 16), 0) for _ in range(100)))
     mix = VariantDataset(source, "somewhere", variants=2, style=ZeroStyles(), direction={"a2b": 0.75, "b2a": 0.25})
@@ -277,6 +310,33 @@ def test_form_of_the_item_stays() -> None:
     assert five.shape == six[0].shape == (K, 3, 16, 16)
 
 
+PHOTO = PIL.Image.new("RGB", (16, 16), (255, 255, 255))
+
+
+@pytest.mark.parametrize(
+    ("item", "key"),
+    [
+        ({"mask": tv_tensors.Mask(torch.zeros(1, 16, 16)), "x": BLACK}, "x"),
+        ({"boxes": tv_tensors.BoundingBoxes(torch.zeros(1, 4), format="XYXY", canvas_size=(16, 16)), "x": BLACK}, "x"),
+        ({"mask": np.zeros((16, 16), np.uint8), "photo": PHOTO}, "photo"),
+        ({"mask": BLACK, "photo": tv_tensors.Image(BLACK)}, "photo"),
+        ({"mask": PHOTO, "image": PHOTO}, "image"),
+        ({"mask": np.zeros((16, 16), np.uint8), "Img": np.zeros((16, 16, 3), np.uint8)}, "Img"),
+        ({"features": BLACK, "pixel_values": BLACK}, "pixel_values"),
+    ],
+)
+def test_masks_are_not_taken_for_images(item: dict[str, Any], key: str) -> None:
+    stack = variants_of(Items(item))[0]
+    assert [name for name in item if stack[name] is not item[name]] == [key]
+    assert len(stack[key]) == K
+
+
+@pytest.mark.parametrize(("one", "other"), [(BLACK, BLACK), (np.zeros((16, 16)), BLACK), (PHOTO, PHOTO)])
+def test_an_item_of_two_images_is_refused(one: object, other: object) -> None:
+    with pytest.raises(ValueError, match=r"item 0 has several parts that may be its image: 'x', 'y'; .* key \"image\""):
+        variants_of(Items({"x": one, "y": other}))[0]
+
+
 def test_images_of_many_sizes_are_translated_size_by_size() -> None:
     translator = frozen(BrightnessTranslator())
     sizes = [16, 20, 16, 24, 20]
@@ -331,7 +391,10 @@ def test_negative_numbers_count_from_the_end() -> None:
         ({"x": torch.zeros(2)}, TypeError, r"mapping of 'x': Tensor of shape \(2,\)"),
         (torch.zeros(2, 3, 16, 16), TypeError, r"shape \(2, 3, 16, 16\)"),
         (PIL.Image.new("RGBA", (16, 16)), ValueError, r'mode "RGBA".*convert\("RGB"\)'),
+        (PIL.Image.new("I;16", (16, 16)), ValueError, r"the image of item 0 has mode .*would clip its values"),
         (torch.zeros(3, 16, 16, dtype=torch.int16), TypeError, "item 0 must be uint8 .* torch.int16"),
+        (torch.full((3, 16, 16), 9.0), ValueError, r"image of item 0 .* must be in \[0, 1\], got values from 9 to 9"),
+        ((tv_tensors.Mask(torch.zeros(3, 16, 16)), 1), TypeError, "item 0 holds no image .* tuple of Mask"),
     ],
 )
 def test_item_without_a_usable_image_is_refused(item: object, error: type[Exception], message: str) -> None:
@@ -402,6 +465,15 @@ def test_epoch_reaches_workers_that_persist() -> None:
     data = variants_of(Numbers())
     expected = loaded(data)
     assert epochs_of_a_persistent_loader(data, "fork") == [expected, expected]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))])
+def test_epoch_of_a_copy_reaches_its_workers_and_not_those_of_the_original(copied: Any) -> None:
+    data = variants_of(Numbers())
+    expected = loaded(data)
+    assert epochs_of_a_persistent_loader(copied(data), "fork") == [expected, expected]
+    copied(data).set_epoch(3)
+    assert data.epoch == 0
 
 
 def test_pickle_keeps_seed_and_epoch() -> None:

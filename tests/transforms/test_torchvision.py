@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from munitaug.styles import FixedStyles
+from munitaug.styles import BankStyles
 from munitaug.transforms import MUNITBatchTransform, MUNITTransform, VariantDataset
 from munitaug.translator import Translator
 from tests.transforms.toys import (
@@ -188,6 +189,19 @@ def test_a_sample_without_image_passes() -> None:
     assert transform()(sample)["array"] is sample["array"]
 
 
+def test_an_array_that_is_left_is_warned_of_once() -> None:
+    array = np.zeros((16, 16, 3), np.uint8)
+    munit = transform()
+    with pytest.warns(UserWarning, match=r"array of shape \(16, 16, 3\), which is left as it is; put .*ToImage\(\)"):
+        assert munit(array, 3)[0] is array
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        munit(array, 3)
+        for quiet in ({"array": array, "image": PIL.Image.new("RGB", (16, 16))}, np.zeros((16, 16, 3)), "name"):
+            transform()(quiet)
+        transform()(v2.ToImage()(array))
+
+
 def test_only_the_first_plain_tensor_is_an_image() -> None:
     label = torch.tensor(3)
     image, same = transform()(torch.zeros(3, 16, 16), label)
@@ -265,10 +279,32 @@ def test_several_variants_of_a_generator_without_styles_are_refused(make: Callab
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("mode", ["P", "1", "LA", "CMYK", "I;16", "F"])
+    @pytest.mark.parametrize("mode", ["P", "1", "LA", "CMYK"])
     def test_pil_modes(self, mode: str) -> None:
         with pytest.raises(ValueError, match=r'mode "' + mode + r'".*convert\("RGB"\)'):
             transform()(PIL.Image.new(mode, (16, 16)))
+
+    @pytest.mark.parametrize("mode", ["I", "I;16", "F"])
+    def test_pil_modes_of_more_than_eight_bits(self, mode: str) -> None:
+        with pytest.raises(ValueError, match=r'mode "' + mode + r'".*would clip its values.*// 257\)\.astype'):
+            transform()(PIL.Image.new(mode, (16, 16)))
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (200.0, r"got values from 0 to 200; .*ToDtype\(torch.float32, scale=True\)"),
+            (-1.0, "got values from -1 to 0; translate first and normalise afterwards"),
+            (float("nan"), "got values from nan to nan; look at"),
+            (float("inf"), "got values from 0 to inf"),
+        ],
+    )
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+    def test_ranges(self, dtype: torch.dtype, value: float, message: str) -> None:
+        image = torch.zeros(3, 16, 16, dtype=dtype)
+        image[0, 0, 0] = value
+        for wrapped in (image, tv_tensors.Image(image), image.requires_grad_()):
+            with pytest.raises(ValueError, match=message):
+                transform()(wrapped)
 
     @pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.int64, torch.bool, torch.complex64])
     @pytest.mark.parametrize("p", [0.0, 1.0])
@@ -435,7 +471,7 @@ class TestStyles:
 
     def test_style_source_is_used(self) -> None:
         code = torch.tensor([[torch.atanh(torch.tensor(0.5)), 0.0]])
-        translated = transform(style=FixedStyles(code))(torch.zeros(3, 16, 16))
+        translated = transform(style=BankStyles(code))(torch.zeros(3, 16, 16))
         assert torch.allclose(translated, torch.full((3, 16, 16), 0.75))
 
     def test_bank_of_the_translator_is_used(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from munitaug.styles import ClassBankStyles, FixedStyles
+from munitaug.styles import BankStyles, ClassBankStyles
 from munitaug.transforms import MUNITTransform
 from munitaug.transforms.variants import Draw, VariantMaker
 from tests.transforms.toys import (
@@ -70,6 +70,18 @@ class TestDraw:
         images, draw = torch.rand(3, 3, 17, 19), made.draw(3, 2)
         assert torch.equal(made.translate(images, draw), made.translate(images, draw))
 
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    def test_a_draw_does_not_depend_on_the_default_dtype(self, dtype: torch.dtype) -> None:
+        drawn = maker(strength=(0.25, 0.5)).draw(5, 3)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            again = maker(strength=(0.25, 0.5)).draw(5, 3)
+        finally:
+            torch.set_default_dtype(before)
+        assert again.styles.dtype == again.strength.dtype == torch.float32
+        assert all(torch.equal(a, b) for a, b in zip(drawn[:3], again[:3], strict=True))
+
     def test_nothing_is_drawn_for_no_image(self) -> None:
         made = maker(strength=(0.0, 1.0))
         assert made.translate(torch.zeros(0, 3, 16, 16), made.draw(0, 2)).shape == (0, 2, 3, 16, 16)
@@ -88,7 +100,7 @@ class TestStrength:
         made.translate(GREY, made.draw(1, 2))
 
     def test_half_of_the_style_is_that_of_the_image(self) -> None:
-        munit = MUNITTransform(frozen(BrightnessTranslator()), style=FixedStyles(torch.zeros(1, 2)), strength=0.5)
+        munit = MUNITTransform(frozen(BrightnessTranslator()), style=BankStyles(torch.zeros(1, 2)), strength=0.5)
         # 0.75 is 0.5 in [-1, 1]; its style is atanh(1/2) = ln(3) / 2. Half of it is ln(3) / 4, whose tanh is
         # (sqrt(3) - 1) / (sqrt(3) + 1) = 2 - sqrt(3).
         translated = munit(torch.full((3, 17, 21), 0.75))
@@ -107,7 +119,7 @@ class TestStrength:
     def test_each_variant_is_blended_by_its_own_strength(self) -> None:
         munit = MUNITTransform(
             frozen(BrightnessTranslator()),
-            style=FixedStyles(torch.tensor([[math.atanh(0.5), 0.0]])),
+            style=BankStyles(torch.tensor([[math.atanh(0.5), 0.0]])),
             strength=(0.0, 1.0),
             num_variants=64,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import munitaug
-from munitaug.styles import FixedStyles
+from munitaug.styles import BankStyles
 from munitaug.transforms import MUNITTransform
 from tests.transforms.toys import EqualImages
 
@@ -33,7 +34,7 @@ def test_variants_differ_and_keep_the_size(checkpoint: Path, size: tuple[int, in
 
 def test_variants_do_not_depend_on_what_is_translated_beside_them(checkpoint: Path) -> None:
     image = torch.rand(1, 3, 16, 16)
-    munit = MUNITTransform(checkpoint, style=FixedStyles(torch.randn(1, 8)))
+    munit = MUNITTransform(checkpoint, style=BankStyles(torch.randn(1, 8)))
     alone, beside = munit(image), munit(torch.cat([image, torch.rand(1, 3, 16, 16)]))
     assert torch.allclose(alone[0], beside[0], atol=1e-5)
 
@@ -44,6 +45,22 @@ def test_transforms_of_one_checkpoint_share_their_weights(checkpoint: Path) -> N
     assert MUNITTransform(checkpoint, direction="b2a")._maker.translator is not first._maker.translator
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_images_do_not_depend_on_the_default_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
+    config = munitaug.MunitConfig(width=8, n_residual=1, mlp_width=16, discriminator_width=8, n_scales=1)
+    path, twin = (munitaug.save(munitaug.Munit(config), tmp_path / name) for name in ("first", "second"))
+    image = torch.rand(3, 16, 16)
+    expected = MUNITTransform(path, seed=0, strength=(0.2, 0.8))(image)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        found = MUNITTransform(twin, seed=0, strength=(0.2, 0.8))(image)
+    finally:
+        torch.set_default_dtype(before)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
 def test_pickle_is_small_and_goes_on(checkpoint: Path) -> None:
     munit = MUNITTransform(checkpoint, seed=3)
     munit(torch.zeros(3, 16, 16))
@@ -51,6 +68,30 @@ def test_pickle_is_small_and_goes_on(checkpoint: Path) -> None:
     assert len(pickled) < 20_000
     image = torch.rand(3, 16, 16)
     assert torch.equal(pickle.loads(pickled)(image), munit(image))
+
+
+def test_a_pickle_finds_its_checkpoint_from_elsewhere(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkpoint.parent)
+    munit = MUNITTransform("checkpoint", seed=3)
+    monkeypatch.chdir("/")
+    twin = pickle.loads(pickle.dumps(munit))
+    image = torch.rand(3, 16, 16)
+    assert torch.equal(twin(image), munit(image))
+    assert "MUNITTransform('checkpoint'" in repr(copy.deepcopy(munit))
+
+
+def test_a_pickle_refuses_a_checkpoint_that_was_replaced(tmp_path: Path) -> None:
+    config = munitaug.MunitConfig(width=8, n_residual=1, mlp_width=16, discriminator_width=8, n_scales=1)
+    method = munitaug.Munit(config)
+    munitaug.save(method, tmp_path / "checkpoint")
+    pickled = pickle.dumps(MUNITTransform(tmp_path / "checkpoint"))
+    again = pickle.dumps(pickle.loads(pickled))  # before it has read the checkpoint
+    with torch.no_grad():
+        next(method.parameters()).add_(1.0)
+    munitaug.save(method, tmp_path / "checkpoint")
+    for old in (pickled, again):
+        with pytest.raises(munitaug.CheckpointError, match=r"checkpoint was replaced after this transform was pickled"):
+            pickle.loads(old)(torch.zeros(3, 16, 16))
 
 
 def test_exemplar_image_gives_a_fixed_style(checkpoint: Path) -> None:
