@@ -97,7 +97,8 @@ def summary_block(findings: Findings) -> str:
         "Accuracy in percent on the target's test images: mean over seeds and Student's 95% interval, last iterate; "
         f"target labels for the final score alone (and for the oracle). {IN_VIEW} Difference in points, with the 95% "
         "interval of a bootstrap over seeds and test images. Published: best translation-based / best of any method; "
-        f"in brackets for the pair that this one resembles.{_other_protocols(findings)}\n\n" + _commands(findings)
+        f"in brackets for the pair that this one resembles.{_other_protocols(findings)}\n\n"
+        + _summary_commands(findings)
     )
 
 
@@ -340,9 +341,13 @@ def _selection_cells(selection: Selection) -> list[str]:
     return [_cell(selection.choice), *numbers]
 
 
-def _commands(findings: Findings) -> str:
-    """Gives the commands that make the rows, by the code of which commit, with seeds, devices and dates of the rows."""
-    rows = [row for pair in findings.pairs for line in pair.lines for row in line.results.values()]
+def _summary_commands(findings: Findings) -> str:
+    """Gives the commands of the summary's rows, by the code of which commit, with seeds, devices and dates of the rows.
+
+    Those of other conditions stand in :func:`circumstances_block`.
+    """
+    lines = [line for pair in findings.pairs for line in (*_core_lines(pair), pair.line(RESTARTS)) if line is not None]
+    rows = [row for line in lines for row in line.results.values()]
     texts = ["Each line: a command, to be run with the code of its commit, and how many rows come from there.\n\n"]
     for (command, commit), results in commands_for(rows).items():
         told = [result.circumstances for result in results]
