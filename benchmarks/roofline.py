@@ -3,8 +3,9 @@
     python -m benchmarks.roofline
     python -m benchmarks.roofline --device cuda --precision bfloat16 --work train-paper-256 translate-paper-256
 
-First the machine's peaks are measured: products of large matrices (operations a second, in the precision of the work),
-copies in memory and writes to disk (bytes a second). Then, for each piece of work, what it takes at least:
+First the machine's peaks are measured: products of large matrices and a wide convolution (operations a second of the
+faster, in the precision of the work: torch may hand them to different libraries), copies in memory and writes to disk
+(bytes a second). Then, for each piece of work, what it takes at least:
 
 - operations: multiplications and additions of its convolutions and products, counted while it runs (of a convolution
   after Winograd those of its products of tiles, so rows of before and after it have other floors);
@@ -17,7 +18,7 @@ That of a file is the floor of its translations and of compressing the images (a
 because both use the same cores on a CPU; or, if that is more, the time to write them to disk. Measured is the median of
 several runs through the public functions. ``share`` is floor over measured: 1 is perfect. One JSON line per piece is
 appended to --out; for training at 256 px in bfloat16 on a GPU also "mfu-bf16", the share of the
-operations of the measured product of matrices.
+operations of that peak.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ from benchmarks.storing import append_row
 from munitaug.data import ArrayDomain
 
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
+WIDE_MAPS = {"cpu": (16, 256, 32), "cuda": (64, 512, 64)}
+"""Images, maps and side in px of the convolution whose speed is a peak."""
 COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}
 DISK_BYTES = 2**27
 ADAM_NUMBERS = 7
@@ -66,7 +69,7 @@ class Peaks:
     """What the machine does at best, per second.
 
     Args:
-        operations: multiplications and additions of a product of large matrices.
+        operations: multiplications and additions of a product of large matrices or of a wide convolution.
         bytes_copied: read and written, by a copy that fits no cache.
         bytes_to_disk: written and synced.
         bytes_compressed: taken in by zlib at level 1 on one core.
@@ -162,7 +165,8 @@ def measure_peaks(device: str, precision: str) -> Peaks:
     side = MATRIX_SIDE[kind]
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in "ab")
     with _products_like_convolutions():
-        product = _best(lambda: a @ b, device)
+        product = 2.0 * side**3 / _best(lambda: a @ b, device)
+    operations = max(product, _convolution_peak(device, dtype, WIDE_MAPS[kind]))
     block = torch.zeros(COPY_BYTES[kind], dtype=torch.uint8, device=device)
     target = torch.empty_like(block)
     copy = _best(lambda: target.copy_(block), device)
@@ -170,7 +174,22 @@ def measure_peaks(device: str, precision: str) -> Peaks:
     packing = _best(lambda: zlib.compress(noise, GZIP_LEVEL), "cpu")
     with tempfile.TemporaryDirectory() as folder:
         disk = _best(lambda: _write(Path(folder) / "block"), "cpu")
-    return Peaks(2.0 * side**3 / product, 2.0 * len(block) / copy, DISK_BYTES / disk, len(noise) / packing)
+    return Peaks(operations, 2.0 * len(block) / copy, DISK_BYTES / disk, len(noise) / packing)
+
+
+def _convolution_peak(device: str, dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
+    """Gives the operations a second of a 3 x 3 convolution from so many maps to as many.
+
+    Args:
+        device: where.
+        dtype: of maps and kernels.
+        shape: images, maps, side of the maps in px.
+    """
+    count, maps, side = shape
+    x = torch.randn(count, maps, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    kernel = torch.randn(maps, maps, 3, 3, device=device, dtype=dtype)
+    seconds = _best(lambda: torch.nn.functional.conv2d(x, kernel, padding=1), device)
+    return 2.0 * 9.0 * count * (maps * side) ** 2 / seconds
 
 
 @contextmanager

@@ -52,6 +52,7 @@ def test_each_kind_of_work_is_measured(kind: str, tmp_path: Path, monkeypatch: p
 
 def test_peaks_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(roofline.MATRIX_SIDE, "cpu", 64)
+    monkeypatch.setitem(roofline.WIDE_MAPS, "cpu", (1, 4, 8))
     monkeypatch.setitem(roofline.COPY_BYTES, "cpu", 2**12)
     monkeypatch.setattr(roofline, "DISK_BYTES", 2**12)
     peaks = roofline.measure_peaks("cpu", "float32")
