@@ -314,23 +314,34 @@ def count_strict_verdicts(answers: Sequence[Answer]) -> Counter[Verdict]:
 
 
 def headline(answers: Sequence[Answer], what: str) -> str:
-    """Gives the answer to one question in a sentence, and in another what is left of it when corrected over the pairs.
+    """Gives :func:`verdict_sentence` and, where there is one, :func:`corrected_sentence`."""
+    return f"{verdict_sentence(answers, what)} {corrected_sentence(answers)}".rstrip()
+
+
+def verdict_sentence(answers: Sequence[Answer], what: str) -> str:
+    """Gives the answer to one question in a sentence.
 
     Args:
         answers: of that question.
         what: both conditions, for the sentence that says that nothing is known.
     """
+    counts = count_verdicts(answers)
+    return _sentence(counts, _pairs(answers)) if counts.total() else f"Not measured yet: no pair has {what}."
+
+
+def corrected_sentence(answers: Sequence[Answer]) -> str:
+    """Gives what is left of the answer when intervals are corrected over the pairs; nothing for fewer than two."""
     counts, strict = count_verdicts(answers), count_strict_verdicts(answers)
-    if not counts.total():
-        return f"Not measured yet: no pair has {what}."
-    pairs = "pairs" if len({answer.setting.pair for answer in answers}) == len(answers) else "settings"
-    said = _sentence(counts, pairs)
     if not strict:
-        return said
+        return ""
     # corrected intervals hold the others, so equal counts are of the same pairs
-    left = "the same." if strict == counts else _sentence(strict, pairs)
-    level = f"{strict.total()} {pairs} ({100.0 * corrected_level(strict.total()):.4g}% each)"
-    return f"{said} With intervals corrected over the {level}: {left[0].lower()}{left[1:]}"
+    left = "the same." if strict == counts else _sentence(strict, _pairs(answers))
+    level = f"{strict.total()} {_pairs(answers)} ({100.0 * corrected_level(strict.total()):.4g}% each)"
+    return f"With intervals corrected over the {level}: {left[0].lower()}{left[1:]}"
+
+
+def _pairs(answers: Sequence[Answer]) -> str:
+    return "pairs" if len({answer.setting.pair for answer in answers}) == len(answers) else "settings"
 
 
 def _sentence(counts: Counter[Verdict], pairs: str) -> str:

@@ -30,11 +30,13 @@ from benchmarks.findings import (
     RESTARTS,
     SELF_TRAINING,
     Findings,
+    corrected_sentence,
     find,
     headline,
     read_literature,
     slug,
     summed_confusion,
+    verdict_sentence,
 )
 from benchmarks.rows import PATTERNS, Setting, main_settings, read_results
 from benchmarks.statistics import RESAMPLES
@@ -170,7 +172,8 @@ def render_page(findings: Findings, sheets: Sequence[Sheet] = (), now: datetime 
         findings=findings,
         questions=QUESTIONS,
         core=CORE_CONDITIONS,
-        answer=headline(beyond, f"both {OURS} and {SELF_TRAINING}"),
+        answer=verdict_sentence(beyond, f"both {OURS} and {SELF_TRAINING}"),
+        answer_corrected=corrected_sentence(beyond),
         answer_translation=headline(findings.answers["translation"], f"both {OURS} and {RESTARTS}"),
         answer_alone=headline(alone, "both a translation alone and classic"),
         first_of_pair=_first_of_pair(findings),
