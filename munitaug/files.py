@@ -1,7 +1,5 @@
 """Files that are either whole or not there, and have one writer: atomic replacement, synced to disk, and locks.
 
-And what differs between two files of settings.
-
 Floor 1: imports the standard library only.
 """
 
@@ -215,15 +213,6 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def differences(present: object, wanted: object, then: str = "was", now: str = "now", prefix: str = "") -> list[str]:
-    """Gives a line for each setting that differs between two JSON documents: ``name was 1, now 2``."""
-    if isinstance(present, dict) and isinstance(wanted, dict):
-        names = sorted(present.keys() | wanted.keys())
-        pairs = ((name, present.get(name), wanted.get(name)) for name in names)
-        return [line for name, old, new in pairs for line in differences(old, new, then, now, f"{prefix}{name}.")]
-    return [] if present == wanted else [f"{prefix.rstrip('.')} {then} {present!r}, {now} {wanted!r}"]
 
 
 def sha256_of(path: Path) -> str:

@@ -2,18 +2,18 @@
 
 Random prior styles can be unrealistic, and exemplars lack variety; the mixture is to give both.
 
-Floor 2: imports types; scikit-learn only where a mixture is fitted.
+Floor 2: imports settings and types; scikit-learn only where a mixture is fitted.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from numbers import Real
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from munitaug.settings import is_number
 from munitaug.types import UNLABELLED
 
 StyleName = Literal["prior", "bank", "mixture"]
@@ -258,7 +258,7 @@ def truncation_as_float(truncation: float | None) -> float | None:
     """
     if truncation is None:
         return None
-    if isinstance(truncation, bool) or not isinstance(truncation, Real):
+    if not is_number(truncation):
         raise TypeError(f"truncation must be a number or None, got {truncation!r}")
     return float(truncation)
 

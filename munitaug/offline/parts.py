@@ -26,9 +26,10 @@ from munitaug.data.augmented_file import (
     read_contents,
 )
 from munitaug.data.shards import check_shard_name, read_shards, shard_path, write_index
-from munitaug.files import differences, locked_file, refuse_existing, replacing, sync_folder, write_text
+from munitaug.files import locked_file, refuse_existing, replacing, sync_folder, write_text
 from munitaug.offline.disk import is_disk_full, locked_folder
 from munitaug.offline.plan import Entries, Plan, Stripe
+from munitaug.settings import differences
 from munitaug.types import Interrupted
 
 PLAN_NAME = "plan.json"

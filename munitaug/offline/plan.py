@@ -1,6 +1,6 @@
 """The plan of a generation: everything that decides the bytes of its file, so that a stopped run can go on.
 
-Floor 4: imports data, images, kernel, random, styles, translator, types.
+Floor 4: imports data, images, kernel, random, settings, styles, translator, types.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from munitaug.data.packing import Compression
 from munitaug.images import images_to_model, match_channels
 from munitaug.kernel import translator_device
 from munitaug.random import torch_generator
+from munitaug.settings import is_whole_number
 from munitaug.styles import StyleSource
 from munitaug.translator import NO_STYLES, Translator
 from munitaug.types import MIN_SIDE, DomainError
@@ -191,7 +192,7 @@ def whole_number(name: str, number: object) -> int:
     Raises:
         TypeError: it is not whole, or a truth value.
     """
-    if isinstance(number, bool) or not hasattr(number, "__index__"):
+    if not is_whole_number(number):
         raise TypeError(f"{name} must be a whole number, got {number!r}")
     return operator.index(number)
 

@@ -15,7 +15,8 @@ from typing import Any
 from munitaug.checkpoint import find_checkpoint, read_index
 from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import open_domain
-from munitaug.files import differences, only_writer, write_text
+from munitaug.files import only_writer, write_text
+from munitaug.settings import differences
 from munitaug.types import CheckpointError
 
 Json = Any  # the value of a JSON document

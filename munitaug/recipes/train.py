@@ -22,7 +22,6 @@ from munitaug.checkpoint import save_method
 from munitaug.data.domain import ImageDomain
 from munitaug.data.kept import keep_decoded
 from munitaug.data.loader import MultiDomainLoader, PairLoader, UnpairedLoader
-from munitaug.files import differences
 from munitaug.images import uint8_to_model
 from munitaug.method import Method, MethodConfig
 from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticConsistency
@@ -36,6 +35,7 @@ from munitaug.recipes.classifier import (
     train_classifier,
 )
 from munitaug.recipes.options import CONFIG_NAME, DataOptions, domain_facts, run_folder
+from munitaug.settings import differences
 from munitaug.stopping import stop_on_signals
 from munitaug.training import TrainConfig, Trainer, resolve_device
 from munitaug.training.trainer import STATE_FILE, OnStep

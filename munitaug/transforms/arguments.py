@@ -1,6 +1,6 @@
 """Checks of the arguments that every front end takes.
 
-Floor 6: imports types; of training the choice of a device, when one is checked.
+Floor 6: imports settings and types; of training the choice of a device, when one is checked.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from operator import index
 
 import torch
 
+from munitaug.settings import is_number, is_whole_number
 from munitaug.types import split_direction
 
 Strength = float | Sequence[float]
@@ -24,7 +25,7 @@ def check_probability(p: float) -> float:
         TypeError: p is no number.
         ValueError: p is outside [0, 1].
     """
-    if not _is_number(p):
+    if not is_number(p):
         raise TypeError(f"p must be a number in [0, 1], got {p!r}")
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"p must be in [0, 1], got {p}")
@@ -37,7 +38,7 @@ def check_variants(num_variants: int, name: str = "num_variants") -> int:
     Raises:
         ValueError: it is not an integer of at least 1.
     """
-    if isinstance(num_variants, bool) or not hasattr(num_variants, "__index__") or index(num_variants) < 1:
+    if not is_whole_number(num_variants) or index(num_variants) < 1:
         raise ValueError(f"{name} must be an integer of at least 1, got {num_variants!r}")
     return index(num_variants)
 
@@ -75,7 +76,7 @@ def check_strength(strength: Strength) -> tuple[float, float]:
         ValueError: outside [0, 1], or the lowest above the highest.
     """
     ends = (strength, strength) if isinstance(strength, Real) else strength
-    if isinstance(ends, str) or not isinstance(ends, Sequence) or len(ends) != 2 or not all(map(_is_number, ends)):
+    if isinstance(ends, str) or not isinstance(ends, Sequence) or len(ends) != 2 or not all(map(is_number, ends)):
         raise TypeError(f"strength must be a number in [0, 1], or (lowest, highest), got {strength!r}")
     low, high = float(ends[0]), float(ends[1])
     if not 0.0 <= low <= high <= 1.0:
@@ -98,7 +99,7 @@ def check_direction(direction: str | Mapping[str, float]) -> str | dict[str, flo
     if isinstance(direction, str):
         split_direction(direction)
         return direction
-    if not isinstance(direction, Mapping) or not all(map(_is_number, direction.values())):
+    if not isinstance(direction, Mapping) or not all(map(is_number, direction.values())):
         raise TypeError(
             f'direction must be "a2b", "b2a", or a mix such as {{"a2b": 0.7, "b2a": 0.3}}, got {direction!r}'
         )
@@ -110,7 +111,3 @@ def check_direction(direction: str | Mapping[str, float]) -> str | dict[str, flo
     if total == 0.0:
         raise ValueError('the mix of directions is empty; give for example {"a2b": 0.7, "b2a": 0.3}')
     return {name: weight / total for name, weight in direction.items()}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

@@ -21,6 +21,7 @@ from torchvision import tv_tensors
 
 from munitaug.images import array_to_tensor, check_pil_mode, check_pixels
 from munitaug.random import seed_of, torch_generator
+from munitaug.settings import is_whole_number
 from munitaug.transforms.arguments import Strength, check_keep_original, check_variants
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.samples import find_class, find_images, repeat_rows
@@ -262,7 +263,7 @@ class _Parts(NamedTuple):
 
 
 def _check_seed(seed: int) -> int:
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+    if not is_whole_number(seed):
         raise TypeError(f"seed must be an integer, got {seed!r}; set_epoch() gives other styles in every epoch")
     return index(seed)
 

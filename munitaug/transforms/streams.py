@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from munitaug.random import torch_generator
+from munitaug.settings import is_whole_number
 
 
 class StreamState(TypedDict):
@@ -43,7 +44,7 @@ class RandomStream:
     """
 
     def __init__(self, seed: int | None) -> None:
-        if isinstance(seed, bool) or not (seed is None or hasattr(seed, "__index__")):
+        if seed is not None and not is_whole_number(seed):
             raise TypeError(f"seed must be an integer or None, got {seed!r}")
         self.seed = None if seed is None else index(seed)
         self._worker_seed: int | None = None
