@@ -4,7 +4,7 @@
 synced and renamed. Without shards the parts are joined to one file; shards are moved beside the output, whose index
 makes them one. Until then an output that is to be replaced stays as it is.
 
-Floor 4: imports data, files, types and its own room.
+Floor 4: imports data, files, settings, types and its own room.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """K variants of every item of a data set, each a function of (seed, item, variant), and the ``collate_fn`` for them.
 
-Floor 6: imports images, random, types, variants and what it imports.
+Floor 6: imports images, random, settings, types, variants and what it imports.
 """
 
 from __future__ import annotations

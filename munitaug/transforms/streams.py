@@ -1,6 +1,6 @@
 """The random stream of a transform: follows torch's global one, or is private and reproducible.
 
-Floor 6: imports random and torch.
+Floor 6: imports random, settings and torch.
 """
 
 from __future__ import annotations
