@@ -28,8 +28,35 @@ def circumstances(module: str, device: str = "cpu", arguments: Sequence[str] | N
         "torch": torch.__version__,
         "commit": commit_of(Path.cwd()),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "command": " ".join(["python -m", module, *(sys.argv[1:] if arguments is None else arguments)]),
+        "command": " ".join(["python -m", module, *without_places(sys.argv[1:] if arguments is None else arguments)]),
     }
+
+
+def without_places(arguments: Sequence[str]) -> list[str]:
+    """Gives a command's words with names in place of paths outside this folder, which another machine does not have.
+
+    A path that follows an option is named after it, as in ``--data-root DATA`` or ``--out OUT``; one without an option
+    is called PATH. Paths inside this folder become relative to it.
+    """
+    words: list[str] = []
+    name = "PATH"
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if argument.startswith("--"):
+            name = option.removeprefix("--").removesuffix("-root").upper()
+            words.append(f"{option}={_placeless(value, name)}" if equals else option)
+        else:
+            words.append(_placeless(argument, name))
+    return words
+
+
+def _placeless(word: str, name: str) -> str:
+    """Gives a word as it is, unless it is a path: one inside this folder as relative to it, any other as a name."""
+    path = Path(word)
+    if not path.is_absolute() and not word.startswith("~") and ".." not in path.parts:
+        return word
+    absolute, here = path.expanduser().resolve(), Path.cwd().resolve()
+    return absolute.relative_to(here).as_posix() if absolute.is_relative_to(here) else name
 
 
 def commit_of(folder: Path) -> str:

@@ -1,13 +1,14 @@
 """Does translation help? The rows of the digit benchmark as one page, and as Markdown tables.
 
-    python -m benchmarks.report --results benchmarks/results --out report.html --markdown docs/digits.md README.md
+    python -m benchmarks.report --out report.html --markdown README.md docs/digits*.md
 
 The page is one file: charts, pictures and style are inside, it loads nothing and runs no script. It shows the answer
 first, then each pair with all conditions, the best published figures, confusion matrices, learning curves, sample
 sheets (digits-PAIR*.png beside the rows), and, folded away, command, commit, device and date of every number.
 
 A Markdown file that does not exist is written whole. In one that exists, the tables between these two lines are
-replaced, and nothing else; BLOCK is one of summary, accuracy, differences, selection, literature and circumstances:
+replaced, and nothing else; BLOCK is one of summary, accuracy, differences, regret, selection, literature and
+circumstances:
 
     <!-- digits:BLOCK -->
     <!-- /digits:BLOCK -->

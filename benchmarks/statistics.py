@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -306,6 +306,20 @@ def selection_table(results: Sequence[Result]) -> list[Selection]:
             if pick is not None:
                 chosen[name].append((pick.accuracy, best))
     return [_selection(choice, pairs) for choice, pairs in chosen.items() if pairs]
+
+
+def pooled(selections: Iterable[Selection]) -> dict[str, Selection]:
+    """Gives each choice over several conditions, every run counted once: choice -> means and the worst regret."""
+    by_choice: dict[str, list[Selection]] = {}
+    for selection in selections:
+        by_choice.setdefault(selection.choice, []).append(selection)
+    found = {}
+    for choice, ones in by_choice.items():
+        runs = sum(one.seeds for one in ones)
+        accuracy = math.fsum(one.accuracy * one.seeds for one in ones) / runs
+        regret = math.fsum(one.regret * one.seeds for one in ones) / runs
+        found[choice] = Selection(choice, accuracy, regret, max(one.worst_regret for one in ones), runs)
+    return found
 
 
 def _highest(snapshots: Sequence[Snapshot], validator: str) -> Snapshot | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.commands import commands_for, former_names
@@ -16,13 +16,14 @@ from benchmarks.findings import (
     TRANSLATION_ALONE,
     Answer,
     Findings,
+    Group,
     Line,
     PairFindings,
     Published,
     headline,
 )
 from benchmarks.rows import Result
-from benchmarks.statistics import Difference, Selection, Summary
+from benchmarks.statistics import LAST_ITERATE, ORACLE_CHOICE, Difference, Selection, Summary, pooled
 
 CORE_CONDITIONS = (
     ("source", ("source",)),
@@ -136,6 +137,32 @@ def differences_block(findings: Findings) -> str:
     return "".join(texts) + explained if texts else "No two conditions to compare yet.\n"
 
 
+def regret_block(findings: Findings) -> str:
+    """Gives the regret of each way of choosing a checkpoint, over all conditions of a kind on all pairs."""
+    of_group: dict[Group, list[Selection]] = {}
+    for pair in findings.pairs:
+        for line in pair.lines:
+            if line.selections:
+                of_group.setdefault(line.group, []).extend(line.selections)
+    if not of_group:
+        return "No run kept snapshots.\n"
+    columns = [pooled(selections) for selections in of_group.values()]
+    choices = [
+        choice for choice in dict.fromkeys(name for column in columns for name in column) if choice != ORACLE_CHOICE
+    ]
+    head = [
+        "choice",
+        *(f"{group.title}, {column[LAST_ITERATE].seeds} runs" for group, column in zip(of_group, columns, strict=True)),
+    ]
+    rows = [[_cell(choice), *(_regret_text(column, choice) for column in columns)] for choice in choices]
+    lines = [_table_line(head), _rule(len(head)), *(_table_line(row) for row in rows)]
+    explained = (
+        "Points below the best checkpoint of the same run, which only target labels show: mean over the runs of all "
+        "pairs, in brackets the worst. Where fewer runs have a score, their number follows.\n"
+    )
+    return "\n".join(lines) + "\n\n" + explained
+
+
 def selection_block(findings: Findings) -> str:
     """Gives what each way of choosing a checkpoint would have given."""
     rows = [
@@ -204,6 +231,7 @@ BLOCKS: dict[str, Callable[[Findings], str]] = {
     "summary": summary_block,
     "accuracy": accuracy_block,
     "differences": differences_block,
+    "regret": regret_block,
     "selection": selection_block,
     "literature": literature_block,
     "circumstances": circumstances_block,
@@ -212,6 +240,7 @@ BLOCK_TITLES = {
     "summary": "Summary",
     "accuracy": "All conditions",
     "differences": "Differences",
+    "regret": "What choosing without labels costs",
     "selection": "Choosing a checkpoint without labels",
     "literature": "Published figures",
     "circumstances": "Where the numbers come from",
@@ -334,6 +363,14 @@ def _difference_cells(answer: Answer) -> list[str]:
         return [*cells, MISSING, MISSING, MISSING]
     counts = f"{answer.test.only_first} / {answer.test.only_second}"
     return [*cells, counts, p_text(answer.test.p_value), p_text(answer.corrected)]
+
+
+def _regret_text(column: Mapping[str, Selection], choice: str) -> str:
+    if choice not in column:
+        return MISSING
+    selection = column[choice]
+    fewer = f", {selection.seeds} runs" if selection.seeds < column[LAST_ITERATE].seeds else ""
+    return f"{selection.regret:.2f} ({selection.worst_regret:.1f}){fewer}"
 
 
 def _selection_cells(selection: Selection) -> list[str]:

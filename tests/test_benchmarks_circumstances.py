@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from benchmarks.circumstances import commit_of
+from benchmarks.circumstances import commit_of, without_places
+
+ROOT = Path(__file__).parents[1]
 
 
 def git(folder: Path, *words: str) -> str:
@@ -50,3 +54,30 @@ def test_new_files_and_appended_rows_leave_it_clean(repository: Path) -> None:
 def test_without_a_repository_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert commit_of(tmp_path) == ""
+
+
+def test_a_command_names_places_of_this_machine_by_their_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = [
+        "--pair",
+        "mnist:usps",
+        "--data-root",
+        "/data/digits",
+        "--out",
+        str(tmp_path / "results"),
+        "--runs=~/runs",
+    ]
+    assert without_places([*written, "--source", "../photos", "photos/day", "--seeds", "5"]) == [
+        *["--pair", "mnist:usps", "--data-root", "DATA", "--out", "results", "--runs=RUNS"],
+        *["--source", "SOURCE", "photos/day", "--seeds", "5"],
+    ]
+    assert without_places(["/data/photos", "--steps", "-1"]) == ["PATH", "--steps", "-1"]
+
+
+def test_stored_commands_hold_no_place_of_a_machine() -> None:
+    rows = [line for path in (ROOT / "benchmarks" / "results").glob("*.jsonl") for line in path.open(encoding="utf-8")]
+    commands = {str(json.loads(row).get("command", "")) for row in rows}
+    assert len(commands) > 20
+    assert [command for command in commands if re.search(r"(^|[\s=])([/~]|\.\./)", command)] == []

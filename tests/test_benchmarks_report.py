@@ -446,6 +446,26 @@ def test_markdown_tables_hold_the_numbers_and_where_they_come_from(tmp_path: Pat
     assert "| 10.0 | cpu, one thread |" in text  # 600 seconds
 
 
+def test_the_cost_of_choosing_is_summed_up_by_kinds_of_conditions(tmp_path: Path) -> None:
+    lines = rows_of("mnist:usps", 190, 180)
+    lines += [row("dann", 0, 150, more={"snapshots": []})]
+    snapshots = [{"step": 10, "stage": "fit", "accuracy": 97.0, "scores": {"DEV": 0.3}}]
+    lines += [row("self-training-im", seed, 180 + seed, more={"snapshots": snapshots}) for seed in range(2)]
+    write_markdown(find(results_of(lines)), tmp_path / "new.md")
+    text = (tmp_path / "new.md").read_text(encoding="utf-8")
+    (_, block), *_ = re.findall(r"<!-- digits:(regret) -->\n(.*?)<!--", text, re.DOTALL)
+    head, _, *rows = block.split("\n\n")[0].splitlines()
+    assert "| Self-training without translation, 5 runs |" in head
+    assert "Features aligned" not in head  # it kept no snapshot
+    cells = {line.split(" | ")[0]: line.split(" | ")[1:] for line in rows}
+    column = head.split(" | ").index("Self-training without translation, 5 runs") - 1
+    assert cells["| last iterate"][column] == f"{(7.0 + 6.5) / 5:.2f} (7.0)"
+    assert cells["| IM"][column] == "10.00 (10.0), 3 runs"
+    assert cells["| DEV"][column] == "0.00 (0.0), 2 runs"
+    assert cells["| DEV"][0] == "-"
+    assert "| oracle choice" not in cells
+
+
 def test_hostile_names_break_no_markdown_table(tmp_path: Path) -> None:
     texts = dict.fromkeys(("device", "commit", "command"), HOSTILE + "\n")
     lines = [row(name, 0, 150, pair=f"{HOSTILE}:b", more=texts) for name in (HOSTILE, "adapt", "self-training")]

@@ -19,6 +19,7 @@ from benchmarks.statistics import (
     corrected_level,
     holm,
     mcnemar,
+    pooled,
     selection_table,
     student_half_width,
     summarise,
@@ -255,6 +256,17 @@ def test_regret_by_hand() -> None:
         Selection("SND", 90.0, 6.0, 6.0, 1),
         Selection("oracle choice", (96.0 + 85.0) / 2, 0.0, 0.0, 2),
     ]
+
+
+def test_regrets_of_several_conditions_count_every_run_once() -> None:
+    several = pooled(
+        [Selection("IM", 90.0, 1.0, 2.0, 1), Selection("IM", 96.0, 4.0, 9.0, 3), Selection("SND", 50.0, 9.0, 9.0, 2)]
+    )
+    assert several == {
+        "IM": Selection("IM", (90.0 + 3 * 96.0) / 4, (1.0 + 3 * 4.0) / 4, 9.0, 4),
+        "SND": Selection("SND", 50.0, 9.0, 9.0, 2),
+    }
+    assert pooled([]) == {}
 
 
 def test_runs_without_snapshots_have_no_selection() -> None:
