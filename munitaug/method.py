@@ -1,6 +1,6 @@
 """What *training* needs of a method: its phases, each one optimiser and what it minimises.
 
-Floor 3: imports types and translator.
+Floor 3: imports settings, types and translator.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor, nn
 
+from munitaug.settings import POSITIVE, Limits, check_settings
 from munitaug.translator import Translator
 from munitaug.types import BOTH_DIRECTIONS, DomainKey, Pair
 
@@ -56,17 +57,15 @@ class OptimiserSettings:
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.lr > 0.0:
-            raise ValueError(f"lr must be > 0, got {self.lr}")
-        if not 0.0 <= self.ema_decay < 1.0:
-            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
-        if not 0.0 <= self.linear_decay_from <= 1.0:
-            raise ValueError(f"linear_decay_from must be in [0, 1], got {self.linear_decay_from}")
+        check_settings(
+            self,
+            lr=POSITIVE,
+            halve_every_steps=Limits(0),
+            linear_decay_from=Limits(0, 1),
+            ema_decay=Limits(0, below=1),
+        )
         if not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise ValueError(f"betas must be in [0, 1), got {self.betas}")
-        for name in ("weight_decay", "halve_every_steps"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from tests.tiny import TINY
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: OptimiserSettings(lr=0.0), "lr must be > 0, got 0.0"),
-        (lambda: OptimiserSettings(lr=float("nan")), "lr must be > 0, got nan"),
-        (lambda: OptimiserSettings(ema_decay=1.0), r"ema_decay must be in \[0, 1\), got 1.0"),
-        (lambda: OptimiserSettings(ema_decay=-0.1), r"ema_decay must be in \[0, 1\)"),
-        (lambda: OptimiserSettings(linear_decay_from=1.1), r"linear_decay_from must be in \[0, 1\], got 1.1"),
-        (lambda: OptimiserSettings(halve_every_steps=-1), "halve_every_steps must be >= 0, got -1"),
-        (lambda: OptimiserSettings(weight_decay=-1.0), "weight_decay must be >= 0, got -1.0"),
+        (lambda: OptimiserSettings(lr=0.0), "lr must be above 0, got 0.0"),
+        (lambda: OptimiserSettings(lr=float("nan")), "lr must be above 0, got nan"),
+        (lambda: OptimiserSettings(ema_decay=1.0), r"ema_decay must be at least 0 and below 1, got 1.0"),
+        (lambda: OptimiserSettings(ema_decay=-0.1), r"ema_decay must be at least 0 and below 1"),
+        (lambda: OptimiserSettings(linear_decay_from=1.1), r"linear_decay_from must be 0 to 1, got 1.1"),
+        (lambda: OptimiserSettings(halve_every_steps=-1), "halve_every_steps must be at least 0, got -1"),
+        (lambda: OptimiserSettings(weight_decay=-1.0), "weight_decay must be at least 0, got -1.0"),
         (lambda: OptimiserSettings(betas=(0.5, 1.0)), r"betas must be in \[0, 1\), got \(0.5, 1.0\)"),
     ],
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from munitaug.adaptation.augmentation import ClassicAugmentation
 from munitaug.adaptation.classifier import SMALL
 from munitaug.adaptation.task import Task
 from munitaug.random import on_device, torch_generator
+from munitaug.settings import POSITIVE, Limits, check_settings
 from munitaug.styles import PriorStyles
 from munitaug.translator import Translator
 from munitaug.types import DivergenceError
@@ -73,21 +74,18 @@ class FitSettings:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "self_steps", "start_steps", "refine_steps", "batch_size"):
-            if not getattr(self, name) >= 2:
-                raise ValueError(f"{name} must be at least 2, got {getattr(self, name)}")
-        if not self.starts >= 1:
-            raise ValueError(f"starts must be at least 1, got {self.starts}")
-        for name in ("lr", "self_lr"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        for name in ("consistency_weight", "restyle_weight", "translation_weight"):
-            if not getattr(self, name) >= 0.0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
-        if not 0.0 <= self.threshold < 1.0:
-            raise ValueError(f"threshold must be at least 0 and below 1, got {self.threshold}")
+        two = Limits(2)
+        check_settings(
+            self,
+            steps=two,
+            self_steps=two,
+            start_steps=two,
+            refine_steps=two,
+            batch_size=two,
+            lr=POSITIVE,
+            self_lr=POSITIVE,
+            threshold=Limits(0, below=1),
+        )
 
 
 BatchOf = Callable[[int], tuple[Tensor, Tensor]]

@@ -11,22 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from munitaug.images import pad_to_multiple
 from munitaug.losses import discriminator_loss, generator_adversarial_loss
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import drawn
+from munitaug.methods.parts import drawn, padded
 from munitaug.networks.initialise import Initialisation, initialise_weights
 from munitaug.networks.patchgan import PatchGan, PatchGanShape
 from munitaug.networks.precision import full_precision
 from munitaug.networks.projection import PatchProjection, draw_positions
 from munitaug.networks.resnet import ResnetGenerator, ResnetShape
 from munitaug.random import torch_generator
+from munitaug.settings import CHANNELS, POSITIVE, Limits, check_settings
 from munitaug.translator import OneToOneTranslator, Translator
 from munitaug.types import DomainKey, Pair
 
@@ -82,25 +82,17 @@ class CutConfig:
     optimiser: OptimiserSettings = OptimiserSettings(lr=2e-4, weight_decay=0.0, linear_decay_from=0.5)
 
     def __post_init__(self) -> None:
-        _ = self.generator_shape, self.discriminator_shape  # refuse sizes outside their range
+        check_settings(
+            self,
+            channels=CHANNELS,
+            n_patches=Limits(2, because="so that patches can differ"),
+            temperature=POSITIVE,
+        )
         numbers = list(self.feature_blocks)
         if numbers != sorted(set(numbers)) or not all(1 <= number <= self.n_residual for number in numbers):
             raise ValueError(
                 f"feature_blocks must be rising numbers from 1 to n_residual ({self.n_residual}), got {numbers}"
             )
-        if self.n_patches < 2:
-            raise ValueError(f"n_patches must be at least 2, so that patches can differ, got {self.n_patches}")
-        if self.initialisation not in get_args(Initialisation):
-            raise ValueError(
-                f"initialisation must be one of {', '.join(get_args(Initialisation))}, got {self.initialisation!r}"
-            )
-        if self.projection_width < 1:
-            raise ValueError(f"projection_width must be at least 1, got {self.projection_width}")
-        if not self.temperature > 0.0:
-            raise ValueError(f"temperature must be > 0, got {self.temperature}")
-        for name in vars(self):
-            if name.startswith("weight_") and not getattr(self, name) >= 0.0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
 
     @classmethod
     def preset(cls, name: str, *, channels: int = 3) -> Self:
@@ -224,7 +216,8 @@ class Cut(Method):
 
         All mirrored where this batch is; else the translation of a stands under its own name too.
         """
-        config, (image_a, image_b), mirrored = self._config, self._padded(pair), self._mirrored(pair)
+        config, mirrored = self._config, self._mirrored(pair)
+        image_a, image_b = padded(pair, config.generator_shape.size_multiple).values()
         images = torch.cat([image_a, image_b]) if config.weight_identity_nce > 0.0 else image_a
         content, keys = self.generator.encode_with_features(
             images.flip(3) if mirrored else images, config.feature_blocks
@@ -233,10 +226,6 @@ class Cut(Method):
         shared = {"images": images, "translations": made, "features": keys}
         return shared if mirrored else shared | {"translation_a": made[: len(image_a)]}
 
-    def _padded(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        multiple = self._config.generator_shape.size_multiple
-        return pad_to_multiple(pair.a, multiple)[0], pad_to_multiple(pair.b, multiple)[0]
-
     def _mirrored(self, pair: Pair) -> bool:
         """Says whether this batch is translated mirrored: the same in both phases."""
         if not self._config.flip_equivariance:
@@ -244,7 +233,7 @@ class Cut(Method):
         return bool(torch.rand((), generator=torch_generator(pair.seed, "flip")) < CHANCE_OF_FLIP)
 
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        image_a, real = self._padded(pair)
+        image_a, real = padded(pair, self._config.generator_shape.size_multiple).values()
         if pair.shared:
             fake = pair.shared["translations"][: len(image_a)].detach()
         else:

@@ -15,15 +15,15 @@ from typing import ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
-from munitaug.images import pad_to_multiple
 from munitaug.losses import discriminator_loss, generator_adversarial_loss, mean_absolute_difference
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import drawn, exchange
+from munitaug.methods.parts import drawn, exchange, padded
 from munitaug.networks.image_pool import ImagePool
 from munitaug.networks.initialise import initialise_weights
 from munitaug.networks.patchgan import PatchGan, PatchGanShape
 from munitaug.networks.resnet import ResnetGenerator, ResnetShape
 from munitaug.random import torch_generator
+from munitaug.settings import CHANNELS, Limits, check_settings
 from munitaug.translator import OneToOneTranslator, Translator
 from munitaug.types import BOTH_DIRECTIONS, Content, DomainKey, Pair
 
@@ -74,12 +74,7 @@ class CycleGanConfig:
     optimiser: OptimiserSettings = OptimiserSettings(lr=2e-4, weight_decay=0.0, linear_decay_from=0.5)
 
     def __post_init__(self) -> None:
-        _ = self.generator_shape, self.discriminator_shape  # refuse sizes outside their range
-        if self.pool_size < 0:
-            raise ValueError(f"pool_size must be >= 0, got {self.pool_size}")
-        for name in vars(self):
-            if name.startswith("weight_") and not getattr(self, name) >= 0.0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        check_settings(self, channels=CHANNELS, pool_size=Limits(0), noise_dim=Limits(0))
 
     @classmethod
     def preset(cls, name: str, *, channels: int = 3) -> Self:
@@ -180,10 +175,6 @@ class CycleGan(Method):
             return NoiseTranslator(cast(ResnetGenerator, self.generators[source]), self.style_banks.get(target))
         return OneToOneTranslator(self.generators[source], shape.channels, shape.size_multiple)
 
-    def _padded(self, pair: Pair) -> dict[str, Tensor]:
-        multiple = self._config.generator_shape.size_multiple
-        return {"a": pad_to_multiple(pair.a, multiple)[0], "b": pad_to_multiple(pair.b, multiple)[0]}
-
     def _translate(self, source: str, images: Tensor, pair: Pair, use: str) -> Tensor:
         """Gives translations of images from one domain, with noise drawn for this use of the pair if there is any."""
         if self._config.noise_dim:
@@ -195,7 +186,7 @@ class CycleGan(Method):
         return translations
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        config, images = self._config, self._padded(pair)
+        config, images = self._config, padded(pair, self._config.generator_shape.size_multiple)
         terms: dict[str, Tensor] = {}
         for source, target in BOTH_DIRECTIONS:
             count = len(images[source])
@@ -219,7 +210,7 @@ class CycleGan(Method):
         Published code shows the discriminators the translations that the generators' step was made from; here they
         are made anew, by the generators after that step, because a phase is a function of the pair alone.
         """
-        images = self._padded(pair)
+        images = padded(pair, self._config.generator_shape.size_multiple)
         terms = {}
         for source, target in BOTH_DIRECTIONS:
             judge, pool, real = self.discriminators[target], cast(ImagePool, self.pools[target]), images[target]

@@ -18,7 +18,6 @@ from typing import ClassVar, Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
-from munitaug.images import pad_to_multiple
 from munitaug.losses import (
     discriminator_loss,
     generator_adversarial_loss,
@@ -27,11 +26,12 @@ from munitaug.losses import (
     pairwise_distances,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import check_compared, compared, exchange
+from munitaug.methods.parts import check_compared, compared, exchange, padded
 from munitaug.networks.image_pool import ImagePool
 from munitaug.networks.initialise import initialise_weights
 from munitaug.networks.one_to_one import MappingShape, NetworkName
 from munitaug.random import torch_generator
+from munitaug.settings import CHANNELS, Limits, check_settings
 from munitaug.translator import OneToOneTranslator, Translator
 from munitaug.types import DomainKey, Pair
 
@@ -87,16 +87,7 @@ class DistanceGanConfig:
     optimiser: OptimiserSettings = OptimiserSettings(lr=2e-4, weight_decay=0.0)
 
     def __post_init__(self) -> None:
-        _ = self.shape  # refuses sizes outside their range
-        if self.distance not in ("pairs", "self"):
-            raise ValueError(f'distance must be "pairs" or "self", got {self.distance!r}')
-        if self.statistics_images < LEAST_STATISTICS_IMAGES:
-            raise ValueError(
-                f"statistics_images must be at least {LEAST_STATISTICS_IMAGES}, got {self.statistics_images}"
-            )
-        for name in vars(self):
-            if name.startswith("weight_") and not getattr(self, name) >= 0.0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        check_settings(self, channels=CHANNELS, pool_size=Limits(0), statistics_images=Limits(LEAST_STATISTICS_IMAGES))
         if self.one_sided and self.weight_cycle > 0.0:
             raise ValueError("weight_cycle > 0 needs both directions; set one_sided to false or weight_cycle to 0")
 
@@ -244,12 +235,8 @@ class DistanceGan(Method):
             raise ValueError(f"this distancegan is one-sided: it translates a2b only, got {source}2{target}")
         return OneToOneTranslator(self.generators[source], self._config.channels, self._config.shape.size_multiple)
 
-    def _padded(self, pair: Pair) -> dict[str, Tensor]:
-        multiple = self._config.shape.size_multiple
-        return {"a": pad_to_multiple(pair.a, multiple)[0], "b": pad_to_multiple(pair.b, multiple)[0]}
-
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        images = self._padded(pair)
+        images = padded(pair, self._config.shape.size_multiple)
         terms = {}
         for source, target in self.directions:
             judge = self.discriminators[target]
@@ -262,7 +249,7 @@ class DistanceGan(Method):
         return terms
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        config, images = self._config, self._padded(pair)
+        config, images = self._config, padded(pair, self._config.shape.size_multiple)
         terms: dict[str, Tensor] = {}
         for source, target in self.directions:
             fake = self.generators[source](images[source])

@@ -32,7 +32,6 @@ from munitaug.methods.parts import drawn
 from munitaug.networks.blocks import ResidualBlock
 from munitaug.networks.discriminator import DiscriminatorShape
 from munitaug.networks.drit import (
-    CONDITIONINGS,
     SIZE_MULTIPLE,
     Conditioning,
     ContentDiscriminator,
@@ -43,6 +42,7 @@ from munitaug.networks.drit import (
 )
 from munitaug.networks.initialise import initialise_weights
 from munitaug.random import seed_of, torch_generator
+from munitaug.settings import CHANNELS, ODD, POSITIVE, check_settings
 from munitaug.translator import Translator
 from munitaug.types import Content, DomainKey, Pair
 
@@ -117,21 +117,7 @@ class DritppConfig:
     optimiser: OptimiserSettings = OptimiserSettings(linear_decay_from=0.5)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.channels <= 4:
-            raise ValueError(f"channels must be 1 to 4, got {self.channels}")
-        for name, value in vars(self).items():
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-            if name.startswith(("weight_", "content_clip", "content_noise")) and not value >= 0.0:
-                raise ValueError(f"{name} must be >= 0, got {value}")
-        if not self.content_lr_scale > 0.0:
-            raise ValueError(f"content_lr_scale must be > 0, got {self.content_lr_scale}")
-        if self.content_kernel % 2 == 0:
-            raise ValueError(f"content_kernel must be odd, got {self.content_kernel}")
-        if self.conditioning not in CONDITIONINGS:
-            raise ValueError(f'conditioning must be "concatenation" or "feature-wise", got {self.conditioning!r}')
-        if self.initialisation not in ("gaussian", "kaiming"):
-            raise ValueError(f'initialisation must be "gaussian" or "kaiming", got {self.initialisation!r}')
+        check_settings(self, channels=CHANNELS, content_kernel=ODD, content_lr_scale=POSITIVE)
 
     @classmethod
     def preset(cls, name: str, *, channels: int = 3) -> Self:

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from munitaug.images import pad_to_multiple
 from munitaug.losses import GanLoss, discriminator_loss, generator_adversarial_loss, mean_absolute_difference
 from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.methods.parts import padded
 from munitaug.networks.autoencoder import AutoEncoderShape, ContentEncoder, Decoder, StyleEncoder, StyleMlp
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
 from munitaug.networks.initialise import initialise_weights
 from munitaug.random import on_device, seed_of, torch_generator
+from munitaug.settings import CHANNELS, ODD, Limits, check_settings
 from munitaug.translator import Translator
 from munitaug.types import Content, DomainKey, Pair
 
@@ -86,19 +88,15 @@ class MultiDomainConfig:
             raise ValueError(f"domains must be at least two different names, got {', '.join(self.domains) or 'none'}")
         if any(not name or set(name) & set(":/.") for name in self.domains):
             raise ValueError(f"domain names must not be empty nor have : / . in them, got {', '.join(self.domains)}")
-        if not 1 <= self.channels <= 4:
-            raise ValueError(f"channels must be 1 to 4, got {self.channels}")
-        if self.n_downsample > 3:
-            raise ValueError(f"n_downsample must be at most 3, got {self.n_downsample}")
-        for name, value in vars(self).items():
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-            if name.startswith("weight_") and not value >= 0.0:
-                raise ValueError(f"{name} must be >= 0, got {value}")
-            if name.endswith("_kernel") and value % 2 == 0:
-                raise ValueError(f"{name} must be odd, got {value}")
-        if self.gan_loss not in ("lsgan", "nsgan", "hinge"):
-            raise ValueError(f'gan_loss must be "lsgan", "nsgan" or "hinge", got {self.gan_loss!r}')
+        check_settings(
+            self,
+            channels=CHANNELS,
+            n_downsample=Limits(1, 3, because="so that 16 px images have contents of 2 x 2"),
+            n_style_downsample=Limits(1, 9),
+            n_residual=Limits(1, 9),
+            edge_kernel=ODD,
+            upsample_kernel=ODD,
+        )
 
     @classmethod
     def preset(cls, name: str, *, channels: int = 3) -> Self:
@@ -245,7 +243,7 @@ class MultiDomain(Method):
 
     def shared(self, pair: Pair) -> dict[str, Any]:
         """Gives the contents of both domains' images, which both phases decode."""
-        image_a, image_b = self._padded(pair)
+        image_a, image_b = padded(pair, self._config.shape.size_multiple).values()
         return {"content_a": self.content_encoder(image_a), "content_b": self.content_encoder(image_b)}
 
     def encode_style(self, image: Tensor, key: DomainKey) -> Tensor:
@@ -267,10 +265,6 @@ class MultiDomain(Method):
         first, second = pair.domains
         return self.domain_key(first), self.domain_key(second)
 
-    def _padded(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        multiple = self._config.shape.size_multiple
-        return pad_to_multiple(pair.a, multiple)[0], pad_to_multiple(pair.b, multiple)[0]
-
     def _draw_styles(self, pair: Pair, phase: str) -> tuple[Tensor, Tensor]:
         generator = torch_generator(seed_of(pair.seed, *pair.domains), "style", phase)
         shape = (pair.batch_size, self._config.style_dim)
@@ -278,7 +272,8 @@ class MultiDomain(Method):
         return on_device(first, pair.a.device), on_device(second, pair.a.device)
 
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        (key_a, key_b), (image_a, image_b) = self._keys(pair), self._padded(pair)
+        key_a, key_b = self._keys(pair)
+        image_a, image_b = padded(pair, self._config.shape.size_multiple).values()
         style_a, style_b = self._draw_styles(pair, "discriminator")
         with torch.no_grad():
             contents = pair.shared or self.shared(pair)
@@ -293,7 +288,8 @@ class MultiDomain(Method):
         return terms
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        (key_a, key_b), (image_a, image_b) = self._keys(pair), self._padded(pair)
+        key_a, key_b = self._keys(pair)
+        image_a, image_b = padded(pair, self._config.shape.size_multiple).values()
         style_a, style_b = self._draw_styles(pair, "generator")
         contents = pair.shared or self.shared(pair)
         content_a, content_b = contents["content_a"], contents["content_b"]

@@ -27,11 +27,12 @@ from munitaug.losses import (
     mode_seeking_loss,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import check_feature_channels, drawn
+from munitaug.methods.parts import check_feature_channels, drawn, padded
 from munitaug.networks.autoencoder import AutoEncoder, AutoEncoderShape
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
 from munitaug.networks.initialise import initialise_weights
 from munitaug.random import seed_of, torch_generator
+from munitaug.settings import CHANNELS, ODD, Limits, check_settings
 from munitaug.translator import Translator
 from munitaug.types import Content, DomainKey, Pair
 
@@ -104,26 +105,15 @@ class MunitConfig:
     optimiser: OptimiserSettings = OptimiserSettings(halve_every_steps=100_000)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.channels <= 4:
-            raise ValueError(f"channels must be 1 to 4, got {self.channels}")
-        for name in ("width", "style_dim", "mlp_width", "discriminator_width", "n_discriminator_layers", "n_scales"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("n_downsample", "n_style_downsample", "n_residual"):
-            if not 1 <= getattr(self, name) <= 9:
-                raise ValueError(f"{name} must be 1 to 9, got {getattr(self, name)}")
-        if self.n_downsample > 3:  # instance norm of a 1 x 1 map would leave nothing
-            raise ValueError(
-                f"n_downsample must be at most 3, so that 16 px images have contents of 2 x 2, got {self.n_downsample}"
-            )
-        for name in ("edge_kernel", "upsample_kernel"):
-            if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
-                raise ValueError(f"{name} must be odd and at least 1, got {getattr(self, name)}")
-        for name in vars(self):
-            if name.startswith("weight_") and not getattr(self, name) >= 0.0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if self.gan_loss not in ("lsgan", "nsgan", "hinge"):
-            raise ValueError(f'gan_loss must be "lsgan", "nsgan" or "hinge", got {self.gan_loss!r}')
+        check_settings(
+            self,
+            channels=CHANNELS,
+            n_downsample=Limits(1, 3, because="so that 16 px images have contents of 2 x 2"),
+            n_style_downsample=Limits(1, 9),
+            n_residual=Limits(1, 9),
+            edge_kernel=ODD,
+            upsample_kernel=ODD,
+        )
 
     @classmethod
     def preset(cls, name: str, *, channels: int = 3) -> Self:
@@ -296,7 +286,7 @@ class Munit(Method):
         return module
 
     def _contents(self, pair: Pair) -> dict[str, Any]:
-        image_a, image_b = self._padded(pair)
+        image_a, image_b = padded(pair, self._config.auto_encoder_shape.size_multiple).values()
         coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
         return {"content_a": coder_a.content_encoder(image_a), "content_b": coder_b.content_encoder(image_b)}
 
@@ -309,12 +299,8 @@ class Munit(Method):
         style_a, style_b = drawn(pair, draw, "style", phase)
         return pair.rows(style_a), pair.rows(style_b)
 
-    def _padded(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        multiple = self._config.auto_encoder_shape.size_multiple
-        return pad_to_multiple(pair.a, multiple)[0], pad_to_multiple(pair.b, multiple)[0]
-
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        image_a, image_b = self._padded(pair)
+        image_a, image_b = padded(pair, self._config.auto_encoder_shape.size_multiple).values()
         fake_a, fake_b = self._fakes_to_discriminate(pair)
         terms = {}
         for key, real, fake in (("a", image_a, fake_a), ("b", image_b, fake_b)):
@@ -346,7 +332,7 @@ class Munit(Method):
 
     def _sides(self, pair: Pair, contents: Mapping[str, Any]) -> tuple[_Side, _Side]:
         """Gives, of each domain, its images reconstructed and the other's translated into it."""
-        image_a, image_b = self._padded(pair)
+        image_a, image_b = padded(pair, self._config.auto_encoder_shape.size_multiple).values()
         style_a, style_b = self._draw_styles(pair, "generator")
         coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
         content_a, content_b = contents["content_a"], contents["content_b"]

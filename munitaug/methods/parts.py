@@ -1,4 +1,4 @@
-"""What losses ask when their batch is cut into parts, one for each rank and each turn of gradient accumulation.
+"""What losses of several methods ask of a pair, which may be a part of a batch: one for each rank and each turn.
 
 Part ``turn * ranks + rank`` of the batch is that rank's at that turn: the parts of one turn lie side by side.
 
@@ -10,14 +10,20 @@ from __future__ import annotations
 from torch import Tensor
 
 from munitaug import ranks
+from munitaug.images import pad_to_multiple
 from munitaug.networks.image_pool import ImagePool
 from munitaug.random import on_device, torch_generator
-from munitaug.types import DrawFunction, Pair
+from munitaug.types import DomainKey, DrawFunction, Pair
 
 
 def turn_of(pair: Pair) -> tuple[int, int]:
     """Gives (turn, turns): which turn of the step this is, from 0, and of how many; (0, 1) for a whole batch."""
     return pair.part // ranks.count(), max(1, pair.parts // ranks.count())
+
+
+def padded(pair: Pair, multiple: int) -> dict[DomainKey, Tensor]:
+    """Gives the images of "a" and of "b", as :func:`munitaug.images.pad_to_multiple` extends them."""
+    return {"a": pad_to_multiple(pair.a, multiple)[0], "b": pad_to_multiple(pair.b, multiple)[0]}
 
 
 def drawn(pair: Pair, draw: DrawFunction, *purpose: int | str) -> Tensor:

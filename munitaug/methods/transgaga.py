@@ -26,7 +26,7 @@ from munitaug.losses import (
     mean_absolute_difference,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import check_feature_channels, drawn, turn_of
+from munitaug.methods.parts import check_feature_channels, drawn, padded, turn_of
 from munitaug.networks.autoencoder import AutoEncoderShape, Decoder, StyleEncoder, StyleMlp
 from munitaug.networks.blocks import ConvUnit, ResidualBlock
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
@@ -43,6 +43,7 @@ from munitaug.networks.landmarks import (
 )
 from munitaug.networks.texture import RandomFeatures, gram_matrices
 from munitaug.random import torch_generator
+from munitaug.settings import CHANNELS, ODD, POSITIVE, Limits, check_settings
 from munitaug.translator import Translator
 from munitaug.types import BOTH_DIRECTIONS, Content, DomainKey, Pair
 
@@ -122,25 +123,21 @@ class TransGagaConfig:
     optimiser: OptimiserSettings = OptimiserSettings(halve_every_steps=100_000)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.channels <= 4:
-            raise ValueError(f"channels must be 1 to 4, got {self.channels}")
-        least = {"warm_up_steps": 0, "landmarks": 2}
-        for name, value in vars(self).items():
-            if isinstance(value, int) and not isinstance(value, bool) and value < least.get(name, 1):
-                raise ValueError(f"{name} must be at least {least.get(name, 1)}, got {value}")
-            if name.startswith("weight_") and not value >= 0.0:
-                raise ValueError(f"{name} must be >= 0, got {value}")
-            if name.endswith("_deviation") and not value > 0.0:
-                raise ValueError(f"{name} must be > 0, got {value}")
-            if name.endswith("_kernel") and value % 2 == 0:
-                raise ValueError(f"{name} must be odd, got {value}")
+        check_settings(
+            self,
+            channels=CHANNELS,
+            landmarks=Limits(2),
+            landmark_deviation=POSITIVE,
+            separation_deviation=POSITIVE,
+            warm_up_steps=Limits(0),
+            edge_kernel=ODD,
+            upsample_kernel=ODD,
+        )
         if self.pca_dim > 2 * self.landmarks:
             raise ValueError(
                 f"pca_dim must be at most twice the landmarks ({2 * self.landmarks}), because each has two "
                 f"coordinates; got {self.pca_dim}"
             )
-        if self.appearance_features not in ("given", "random"):
-            raise ValueError(f'appearance_features must be "given" or "random", got {self.appearance_features!r}')
 
     @classmethod
     def preset(cls, name: str, *, channels: int = 3) -> Self:
@@ -364,7 +361,7 @@ class TransGaga(Method):
         """Fits the first PCA of landmark positions, to the untrained encoders; the warm-up ends with a better one."""
         for number, pair in enumerate(islice(pairs, PREPARING_BATCHES)):
             momentum = number / (number + 1.0)
-            for key, image in self._padded(pair).items():
+            for key, image in padded(pair, SIZE_MULTIPLE).items():
                 device = self.finished_steps.device
                 with torch.no_grad():
                     self._position(key).follow(self._take_apart(key, image.to(device)).means, momentum)
@@ -403,10 +400,6 @@ class TransGaga(Method):
     def _position(self, key: str) -> PositionCode:
         return cast(PositionCode, self.positions[key])
 
-    @staticmethod
-    def _padded(pair: Pair) -> dict[DomainKey, Tensor]:
-        return {"a": pad_to_multiple(pair.a, SIZE_MULTIPLE)[0], "b": pad_to_multiple(pair.b, SIZE_MULTIPLE)[0]}
-
     def _take_apart(self, key: str, image: Tensor) -> _Parts:
         coder = self._coder(key)
         means, deviations = heatmaps_to_moments(coder.landmark_encoder(image))
@@ -423,7 +416,7 @@ class TransGaga(Method):
         return code, self._position(target).decode(code)
 
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        config, images = self._config, self._padded(pair)
+        config, images = self._config, padded(pair, SIZE_MULTIPLE)
         with torch.no_grad():
             parts = {key: self._take_apart(key, image) for key, image in images.items()}
             real = {key: self._codes(key, parts[key]) for key in ("a", "b")}
@@ -453,7 +446,7 @@ class TransGaga(Method):
         return pair.rows(whole)
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        images = self._padded(pair)
+        images = padded(pair, SIZE_MULTIPLE)
         parts = {key: self._take_apart(key, image) for key, image in images.items()}
         finished = self._follow(parts, pair) if self.training else int(self.finished_steps)
         terms: dict[str, Tensor] = {}

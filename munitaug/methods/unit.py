@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from munitaug.images import pad_to_multiple
 from munitaug.losses import (
     GanLoss,
     discriminator_loss,
@@ -23,11 +22,12 @@ from munitaug.losses import (
     mean_absolute_difference,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import drawn
+from munitaug.methods.parts import drawn, padded
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
 from munitaug.networks.initialise import Initialisation, initialise_weights
 from munitaug.networks.unit import SharedFormDiscriminator, UnitForm, UnitGenerators, UnitShape
 from munitaug.random import torch_generator
+from munitaug.settings import CHANNELS, ODD, Limits, check_settings
 from munitaug.translator import OneToOneTranslator, Translator
 from munitaug.types import DomainKey, Pair
 
@@ -82,24 +82,15 @@ class UnitConfig:
     optimiser: OptimiserSettings = OptimiserSettings()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.channels <= 4:
-            raise ValueError(f"channels must be 1 to 4, got {self.channels}")
-        for name, value in vars(self).items():
-            if isinstance(value, int) and name != "n_shared" and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-            if name.startswith("weight_") and not value >= 0.0:
-                raise ValueError(f"{name} must be >= 0, got {value}")
-            if name.endswith("_kernel") and value % 2 == 0:
-                raise ValueError(f"{name} must be odd, got {value}")
-        if self.n_downsample > 3:  # instance norm of a 1 x 1 map would leave nothing
-            raise ValueError(
-                f"n_downsample must be at most 3, so that 16 px images have latents of 2 x 2, got {self.n_downsample}"
-            )
-        if self.form not in ("shared", "later"):
-            raise ValueError(f'form must be "shared" or "later", got {self.form!r}')
+        check_settings(
+            self,
+            channels=CHANNELS,
+            n_downsample=Limits(1, 3, because="so that 16 px images have latents of 2 x 2"),
+            n_shared=Limits(0),
+            edge_kernel=ODD,
+            upsample_kernel=ODD,
+        )
         self._check_sharing()
-        if self.gan_loss not in ("lsgan", "nsgan", "hinge"):
-            raise ValueError(f'gan_loss must be "lsgan", "nsgan" or "hinge", got {self.gan_loss!r}')
 
     def _check_sharing(self) -> None:
         if self.form == "shared" and self.n_shared < 1:
@@ -243,14 +234,13 @@ class Unit(Method):
 
     def shared(self, pair: Pair) -> dict[str, Any]:
         """Gives the means of both domains' latents, to which each phase adds noise of its own."""
-        return {f"mean_{key}": self.generators.encode(key, image) for key, image in self._padded(pair).items()}
-
-    def _padded(self, pair: Pair) -> dict[str, Tensor]:
-        multiple = self._config.shape.size_multiple
-        return {"a": pad_to_multiple(pair.a, multiple)[0], "b": pad_to_multiple(pair.b, multiple)[0]}
+        return {
+            f"mean_{key}": self.generators.encode(key, image)
+            for key, image in padded(pair, self._config.shape.size_multiple).items()
+        }
 
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        images = self._padded(pair)
+        images = padded(pair, self._config.shape.size_multiple)
         with torch.no_grad():
             means = pair.shared or self.shared(pair)
             latents = {key: with_noise(means[f"mean_{key}"], pair, f"judged {key}") for key in "ab"}
@@ -265,7 +255,7 @@ class Unit(Method):
         return terms
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        images = self._padded(pair)
+        images = padded(pair, self._config.shape.size_multiple)
         shared = pair.shared or self.shared(pair)
         means = {key: shared[f"mean_{key}"] for key in "ab"}
         latents = {key: with_noise(means[key], pair, f"made {key}") for key in "ab"}

@@ -18,6 +18,7 @@ from munitaug.recipes.generate import generate
 from munitaug.recipes.options import refuse_existing_run
 from munitaug.recipes.preview import preview
 from munitaug.recipes.train import SemanticOptions, train
+from munitaug.settings import check_settings
 from munitaug.training import TrainConfig
 
 SIZE_PX = 16
@@ -49,11 +50,7 @@ class DemoSettings:
     semantic_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "seeds", "source_count", "variants", "generate_count"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.semantic_weight >= 0.0:
-            raise ValueError(f"semantic_weight must be >= 0, got {self.semantic_weight}")
+        check_settings(self)
 
 
 def demo(

@@ -11,6 +11,8 @@ from typing import Literal
 
 import torch
 
+from munitaug.settings import Limits, check_settings
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -66,14 +68,8 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "batch_size", "accumulate", "log_every_steps", "save_every_steps"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("clip_norm", "crop", "workers", "keep_mib", "sample_every_steps"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f'precision must be "auto", "float32" or "bfloat16", got {self.precision!r}')
+        none = Limits(0)
+        check_settings(self, seed=Limits(), crop=none, workers=none, keep_mib=none, sample_every_steps=none)
         device = resolve_device(self.device)
         self.turn_size(1)
         if self.cuda_graph and device.type != "cuda":

@@ -103,7 +103,7 @@ def test_too_few_of_anything_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["lr", "self_lr"])
 @pytest.mark.parametrize("value", [0.0, float("nan")])
 def test_a_learning_rate_of_nothing_is_refused(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be > 0"):
+    with pytest.raises(ValueError, match=f"{name} must be above 0"):
         FitSettings(**{name: value})  # type: ignore[arg-type]
 
 

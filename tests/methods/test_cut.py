@@ -228,8 +228,8 @@ def test_weights_are_drawn_with_a_gain_of_2_hundredths() -> None:
         ({"initialisation": "zeros"}, "initialisation must be one of kaiming, gaussian, xavier, got 'zeros'"),
         ({"n_patches": 1}, "n_patches must be at least 2, .* got 1"),
         ({"projection_width": 0}, "projection_width must be at least 1"),
-        ({"temperature": 0.0}, "temperature must be > 0"),
-        ({"weight_nce": -1.0}, "weight_nce must be >= 0"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"weight_nce": -1.0}, "weight_nce must be at least 0"),
         ({"n_discriminator_layers": 0}, "n_discriminator_layers must be at least 1"),
     ],
 )

@@ -162,8 +162,8 @@ def test_the_small_preset_judges_images_of_16_px_in_four_patches_without_repeati
         ({"n_residual": 0}, "n_residual must be at least 1"),
         ({"discriminator_width": 0}, "discriminator_width must be at least 1"),
         ({"n_discriminator_layers": 0}, "n_discriminator_layers must be at least 1"),
-        ({"pool_size": -1}, "pool_size must be >= 0"),
-        ({"weight_cycle": -1.0}, "weight_cycle must be >= 0"),
+        ({"pool_size": -1}, "pool_size must be at least 0"),
+        ({"weight_cycle": -1.0}, "weight_cycle must be at least 0"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:

@@ -137,7 +137,7 @@ def test_the_digit_preset_has_the_published_generator_and_optimiser() -> None:
         ({"distance": "triples"}, "distance must be"),
         ({"network": "resnext"}, "network must be one of"),
         ({"statistics_images": 2}, "at least 3"),
-        ({"weight_gan": -1.0}, "weight_gan must be >= 0"),
+        ({"weight_gan": -1.0}, "weight_gan must be at least 0"),
         ({"one_sided": True, "weight_cycle": 1.0}, "needs both directions"),
         ({"channels": 0}, "channels must be 1 to 4"),
         ({"width": 0}, "width must be at least 1"),

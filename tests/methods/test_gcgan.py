@@ -95,7 +95,7 @@ def test_the_digit_preset_has_the_published_numbers() -> None:
     ("changes", "message"),
     [
         ({"geometry": "shear"}, "geometry must be"),
-        ({"weight_geometry": -1.0}, "weight_geometry must be >= 0"),
+        ({"weight_geometry": -1.0}, "weight_geometry must be at least 0"),
         ({"one_sided": True, "weight_cycle": 1.0}, "needs both directions"),
         ({"n_discriminator_layers": 0}, "n_discriminator_layers must be at least 1"),
     ],

@@ -226,16 +226,16 @@ def test_initial_weights_follow_the_law_of_the_form() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"form": "loose"}, 'form must be "shared" or "later"'),
+        ({"form": "loose"}, "form must be one of shared, later"),
         ({"form": "later"}, 'form "later" shares no layers, so n_shared must be 0, got 1; preset "later"'),
         ({"n_shared": 0}, 'form "shared" needs n_shared of at least 1'),
-        ({"n_shared": -1}, "needs n_shared of at least 1, got -1"),
+        ({"n_shared": -1}, "n_shared must be at least 0, got -1"),
         ({"channels": 5}, "channels must be 1 to 4"),
         ({"width": 0}, "width must be at least 1, got 0"),
-        ({"n_downsample": 4}, "n_downsample must be at most 3"),
+        ({"n_downsample": 4}, "n_downsample must be 1 to 3"),
         ({"edge_kernel": 4}, "edge_kernel must be odd"),
-        ({"weight_kl": -1.0}, "weight_kl must be >= 0"),
-        ({"weight_gan": float("nan")}, "weight_gan must be >= 0"),
+        ({"weight_kl": -1.0}, "weight_kl must be at least 0"),
+        ({"weight_gan": float("nan")}, "weight_gan must be at least 0"),
         ({"gan_loss": "wgan"}, "gan_loss must be"),
     ],
 )

@@ -111,5 +111,5 @@ def test_nothing_of_something_is_refused_at_once(name: str) -> None:
 
 
 def test_a_negative_semantic_weight_is_refused() -> None:
-    with pytest.raises(ValueError, match="semantic_weight must be >= 0"):
+    with pytest.raises(ValueError, match="semantic_weight must be at least 0"):
         DemoSettings(semantic_weight=-1.0)
