@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +21,8 @@ from munitaug.adaptation.task import Task
 from munitaug.random import on_device, torch_generator
 from munitaug.settings import POSITIVE, Limits, check_settings
 from munitaug.styles import PriorStyles
-from munitaug.translator import Translator
+from munitaug.translator import Precision, Translator
 from munitaug.types import DivergenceError
-
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 
 from munitaug.settings import Limits, check_settings
 
-Precision = Literal["auto", "float32", "bfloat16"]
+PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class TrainConfig:
     accumulate: int = 1
     seed: int = 0
     device: str = "auto"
-    precision: Precision = "auto"
+    precision: PrecisionChoice = "auto"
     channels_last: bool = False
     compile: bool = False
     cuda_graph: bool = False
@@ -117,7 +117,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+def resolve_precision(precision: PrecisionChoice, device: torch.device) -> torch.dtype:
     """Gives the autocast dtype: torch.bfloat16, or torch.float32 for none."""
     if precision == "bfloat16":
         return torch.bfloat16

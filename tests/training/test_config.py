@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from munitaug.training import TrainConfig, resolve_device
-from munitaug.training.config import Precision, resolve_precision
+from munitaug.training.config import PrecisionChoice, resolve_precision
 
-HALF: Precision = "float16"  # type: ignore[assignment]
+HALF: PrecisionChoice = "float16"  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch, pr
     ],
 )
 def test_precisions_are_resolved_for_the_device(
-    monkeypatch: pytest.MonkeyPatch, precision: Precision, device: str, supported: bool, expected: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, precision: PrecisionChoice, device: str, supported: bool, expected: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
     assert resolve_precision(precision, torch.device(device)) == expected
