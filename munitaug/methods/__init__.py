@@ -7,7 +7,7 @@ from munitaug.method import MethodClass
 from munitaug.methods.cut import Cut, CutConfig
 from munitaug.methods.cyclegan import CycleGan, CycleGanConfig
 from munitaug.methods.distancegan import DistanceGan, DistanceGanConfig
-from munitaug.methods.drit import Dritpp, DritppConfig
+from munitaug.methods.dritpp import Dritpp, DritppConfig
 from munitaug.methods.gcgan import GcGan, GcGanConfig
 from munitaug.methods.multidomain import MultiDomain, MultiDomainConfig
 from munitaug.methods.munit import Munit, MunitConfig

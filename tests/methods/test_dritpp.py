@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from munitaug.method import OptimiserSettings
 from munitaug.methods import Dritpp, DritppConfig
-from munitaug.methods.drit import (
+from munitaug.methods.dritpp import (
     AttributeCode,
     DritppTranslator,
     apply_fixed,
@@ -489,7 +489,7 @@ def test_the_paper_preset_has_the_parameters_of_the_published_layers(
     form: str, attribute: int, generator: int, shared_decoder: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for draw in ("initialise_weights", "initialise_linear_layers"):  # 65 million numbers that nothing here needs
-        monkeypatch.setattr(f"munitaug.methods.drit.{draw}", lambda *_: None)
+        monkeypatch.setattr(f"munitaug.methods.dritpp.{draw}", lambda *_: None)
     with torch.device("meta"):
         method = Dritpp(replace(DritppConfig.preset("paper"), conditioning=form))  # type: ignore[arg-type]
     assert {name: sum(p.numel() for p in module.parameters()) for name, module in method.named_children()} == {
