@@ -134,8 +134,9 @@ def match_channels(images: Tensor, channels: int) -> Tensor:
     if present == 1 and channels == 3:
         return images.expand(*images.shape[:-3], 3, *images.shape[-2:]).contiguous()
     if present == 3 and channels == 1:
-        weight = torch.tensor(LUMINANCE, dtype=images.dtype, device=images.device).view(3, 1, 1)
-        return (images * weight).sum(dim=-3, keepdim=True)
+        red, green, blue = images.split(1, dim=-3)
+        grey: Tensor = LUMINANCE[0] * red + LUMINANCE[1] * green + LUMINANCE[2] * blue  # a tensor would have to be sent
+        return grey
     raise ValueError(
         f"image has {present} channels, but {channels} are needed; only 1 (grey) and 3 (RGB) can be "
         "turned into one another: convert the image first"

@@ -143,7 +143,7 @@ def extract_features(
     parts = []
     with evaluation_mode(network), torch.no_grad():
         for part in tqdm(images.split(BATCH), desc=progress, unit="batch", disable=not progress, leave=False):
-            features = network(_resized(part, size).to(device)).float()
+            features = network(_resized(part.to(device), size)).float()
             if features.ndim < 2 or len(features) != len(part):
                 raise ValueError(
                     f"the feature network must give N x D features or N x D x h x w maps, got {_sizes(features)} of "
@@ -274,12 +274,12 @@ def style_diversity(
         ValueError: fewer than two variants.
     """
     count, k = _count_variants(variants)
-    first, second = torch.triu_indices(k, k, offset=1)
+    first, second = torch.triu_indices(k, k, offset=1, device=device)
     total = 0.0
     parts = variants.split(max(1, BATCH // k))
     with evaluation_mode(network), torch.no_grad():
         for part in tqdm(parts, desc="diversity", unit="batch", disable=not progress, leave=False):
-            output = network(_resized(part.flatten(0, 1), size).to(device))
+            output = network(_resized(part.flatten(0, 1).to(device), size))
             layers = [output] if isinstance(output, Tensor) else list(output)
             for layer in layers:
                 unit = _unit_features(layer).unflatten(0, (len(part), k))
@@ -442,7 +442,7 @@ def _torchmetrics(name: str) -> ModuleType:
 
 def _unit_features(features: Tensor) -> Tensor:
     """Gives N x D x P features of length 1 at each of P positions."""
-    maps = features.float().cpu()
+    maps = features.float()
     flat = maps.unsqueeze(2) if maps.ndim == 2 else maps.flatten(2)
     unit: Tensor = flat / flat.norm(dim=1, keepdim=True).clamp_min(LEAST_LENGTH)
     return unit

@@ -25,9 +25,13 @@ def seed_of(*parts: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def torch_generator(*parts: int | str) -> torch.Generator:
-    """Gives a CPU torch generator seeded by :func:`seed_of`; draws are moved to other devices afterwards."""
-    return torch.Generator().manual_seed(seed_of(*parts))
+def torch_generator(*parts: int | str, device: torch.device | None = None) -> torch.Generator:
+    """Gives a torch generator seeded by :func:`seed_of`.
+
+    By default it is the CPU's, whose draws are moved to other devices afterwards and are the same for all. One of a GPU
+    draws other numbers, and is for those that are too many to be drawn on a CPU.
+    """
+    return torch.Generator(device or "cpu").manual_seed(seed_of(*parts))
 
 
 def numpy_generator(*parts: int | str) -> np.random.Generator:
@@ -48,11 +52,16 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """
     gpus = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed all GPUs
-        for gpu in gpus:
-            with torch.cuda.device(gpu):
-                torch.cuda.manual_seed(seed)
+        seed_global(seed, device)
         yield
+
+
+def seed_global(seed: int, device: torch.device | None = None) -> None:
+    """Seeds torch's global generators of the CPU and of one GPU; ``torch.manual_seed`` would seed those of all GPUs."""
+    torch.default_generator.manual_seed(seed)
+    if device is not None and device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def on_device(drawn: Tensor, device: torch.device) -> Tensor:

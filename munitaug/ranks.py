@@ -173,6 +173,8 @@ def _others_needed() -> Iterator[None]:
     """Says in one sentence that another rank has gone, where torch says which socket was closed."""
     try:
         yield
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise  # this rank's own
     except RuntimeError as error:
         raise ConnectionError(
             f"rank {rank()} of {count()} stopped, because another has gone or does not answer; see that one's message, "

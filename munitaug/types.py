@@ -46,8 +46,10 @@ DrawFunction = Callable[[torch.Generator], Tensor]
 class Held(Protocol):
     """Keeps random draws in tensors that stay where they are."""
 
-    def __call__(self, pair: Pair, draw: DrawFunction, purpose: tuple[int | str, ...]) -> Tensor:
-        """Gives what was drawn for a purpose, on the images' device."""
+    def __call__(
+        self, pair: Pair, draw: DrawFunction, purpose: tuple[int | str, ...], by: torch.device | None = None
+    ) -> Tensor:
+        """Gives what was drawn for a purpose, on the images' device; ``by`` the generator of which, None the CPU's."""
         ...
 
 

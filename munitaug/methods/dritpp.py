@@ -28,7 +28,7 @@ from munitaug.losses import (
     mode_seeking_loss,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import drawn
+from munitaug.methods.parts import drawn_normal
 from munitaug.networks.blocks import ResidualBlock
 from munitaug.networks.discriminator import DiscriminatorShape
 from munitaug.networks.drit import (
@@ -291,7 +291,7 @@ class Dritpp(Method):
         content: Tensor = self.shared_encoder(self.content_encoders[key](image))
         if self._config.content_noise == 0.0:
             return content
-        noise = normal_draw(pair, content.shape, "content noise", key, *purpose)
+        noise = drawn_normal(pair, content.shape, "content noise", key, *purpose)
         return content + self._config.content_noise * noise
 
     def _attribute(self, key: DomainKey, image: Tensor, pair: Pair, *purpose: str) -> tuple[AttributeCode, Tensor]:
@@ -299,7 +299,7 @@ class Dritpp(Method):
         code = AttributeCode(*self.attribute_encoders[key](image))
         if code.log_variance is None:
             return code, code.mean
-        return code, code.mean + (0.5 * code.log_variance).exp() * normal_draw(
+        return code, code.mean + (0.5 * code.log_variance).exp() * drawn_normal(
             pair, code.mean.shape, "attribute noise", key, *purpose
         )
 
@@ -316,7 +316,7 @@ class Dritpp(Method):
         """Gives a random attribute of every image, and a second one for mode seeking; both domains take the same."""
         names = ["first", "second"] if self._config.weight_mode_seeking > 0.0 else ["first"]
         shape = torch.Size((len(pair.a), self._config.style_dim))
-        return [normal_draw(pair, shape, "attribute", phase, name) for name in names]
+        return [drawn_normal(pair, shape, "attribute", phase, name) for name in names]
 
     def _decode(self, key: DomainKey, contents: Sequence[Tensor], attributes: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Gives the images of several batches of contents and attributes, generated in one pass."""
@@ -449,12 +449,6 @@ class DritppTranslator(Translator):
         """Gives N x style_dim mean attributes of target images y: N x C x H x W in [-1, 1], sides from 16 px up."""
         mean: Tensor = self.attribute_encoder(pad_to_multiple(y, self.size_multiple)[0])[0]
         return mean
-
-
-def normal_draw(pair: Pair, shape: torch.Size, *purpose: str) -> Tensor:
-    """Gives N x ... numbers from N(0, 1) on the pair's device: a function of seed, place in the batch and purpose."""
-    whole = (pair.batch_size, *shape[1:])
-    return pair.rows(drawn(pair, lambda generator: torch.randn(whole, generator=generator), *purpose))
 
 
 def scores_of(judge: nn.Module, batches: Sequence[Tensor]) -> list[list[Tensor]]:

@@ -22,7 +22,7 @@ from munitaug.losses import (
     mean_absolute_difference,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import drawn, padded
+from munitaug.methods.parts import drawn_normal, padded
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
 from munitaug.networks.initialise import Initialisation, initialise_weights
 from munitaug.networks.unit import SharedFormDiscriminator, UnitForm, UnitGenerators, UnitShape
@@ -302,9 +302,7 @@ def with_noise(mean: Tensor, pair: Pair, where: str) -> Tensor:
         pair: whose seed and place in the batch decide.
         where: the use, so that each has noise of its own.
     """
-    shape = (pair.batch_size, *mean.shape[1:])
-    noise = drawn(pair, lambda generator: torch.randn(shape, generator=generator), "latent noise", where)
-    return mean + pair.rows(noise).to(mean.dtype)
+    return mean + drawn_normal(pair, mean.shape, "latent noise", where).to(mean.dtype)
 
 
 def latent_divergence(mean: Tensor) -> Tensor:

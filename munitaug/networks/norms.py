@@ -30,10 +30,11 @@ def instance_norm(x: Tensor, activation: Activation = "none") -> Tensor:
     """
     if is_pixels_first(x):
         return _columns_normalised(x, activation)
-    if x.is_contiguous():
+    rounded = x.device.type != "cpu" and x.dtype != torch.float32  # means and deviations, by a GPU's group norm
+    if x.is_contiguous() and not rounded:
         count, channels, height, width = x.shape
         groups = torch.native_group_norm(x, None, None, count, channels, height * width, channels, EPSILON)
-        return activate_own(groups[0], activation)  # F.group_norm would turn maps into float32 in CUDA's autocast
+        return activate_own(groups[0], activation)
     return activate_own(F.instance_norm(x, eps=EPSILON), activation)
 
 
@@ -102,11 +103,16 @@ class MunitLayerNorm(nn.Module):
         return torch.where(unseen[:, :, None, None], out, self._in_steps(x))  # each sample in its own way
 
     def _in_steps(self, x: Tensor) -> Tensor:
-        """Gives the norm at any deviation."""
+        """Gives the norm at any deviation.
+
+        A GPU is given float32, channels first: in bfloat16 it would round means and deviations (torch before 2.15), and
+        another order it would refuse (torch 2.11).
+        """
         count = x[0].numel()
+        maps = x if x.device.type == "cpu" else x.float().contiguous()
         normalised, _, inverse = torch.native_group_norm(
-            x, None, None, x.shape[0], x.shape[1], x.shape[2] * x.shape[3], 1, NOT_ZERO
+            maps, None, None, x.shape[0], x.shape[1], x.shape[2] * x.shape[3], 1, NOT_ZERO
         )
         share = 1.0 / (math.sqrt(count / (count - 1)) + EPSILON * inverse.detach().float())
         scale = share.view(-1, 1, 1, 1) * self.gain[:, None, None]
-        return torch.addcmul(self.shift[:, None, None].to(x.dtype), normalised, scale.to(x.dtype))
+        return torch.addcmul(self.shift[:, None, None].to(x.dtype), normalised.to(x.dtype), scale.to(x.dtype))

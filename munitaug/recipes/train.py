@@ -25,6 +25,7 @@ from munitaug.data.loader import MultiDomainLoader, PairLoader, UnpairedLoader
 from munitaug.images import uint8_to_model
 from munitaug.method import Method, MethodConfig
 from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticConsistency
+from munitaug.networks.modes import device_of
 from munitaug.networks.vgg import load_vgg_features
 from munitaug.random import random_permutation
 from munitaug.recipes.classifier import (
@@ -189,10 +190,10 @@ class _Run:
         return SemanticConsistency(self.core, classifier, semantic.weight)
 
     def _save(self, checkpoint: Path) -> None:
-        self.core.eval().cpu()
+        self.core.eval()
         for key in dict.fromkeys(target for _, target in self.core.directions):
             self.core.style_banks[key] = encode_style_bank(self.core, key, self.domains[key], self.training)
-        save_method(self.core, checkpoint, self.facts)
+        save_method(self.core.cpu(), checkpoint, self.facts)
 
 
 def _refuse_unlike_ranks(facts: dict[str, object]) -> None:
@@ -278,7 +279,7 @@ def encode_style_bank(method: Method, key: DomainKey, domain: ImageDomain, train
     """Gives up to 512 x style_dim codes of images of one domain, in a fixed random order.
 
     Args:
-        method: trained, on the CPU.
+        method: trained, in evaluation mode, on any device; the codes come to the CPU.
         key: of the domain, whose style encoder is used.
         domain: the images.
         training: its crop is applied at the centre, its seed chooses the images.
@@ -286,13 +287,14 @@ def encode_style_bank(method: Method, key: DomainKey, domain: ImageDomain, train
     translator = next(method.translator(*direction) for direction in method.directions if direction[1] == key)
     if not translator.reads_styles:
         return torch.zeros(0, translator.style_dim)
+    device = device_of(method)
     order = random_permutation(len(domain), training.seed, "style-bank", key)[:STYLE_BANK_SIZE]
     codes = []
     for index in order.split(16):
         images = [uint8_to_model(domain[int(i)][0]) for i in index]
         if training.crop:
             images = [_centre_crop(image, training.crop) for image in images]
-        codes.append(translator.encode_style(torch.stack(images)))
+        codes.append(translator.encode_style(torch.stack(images).to(device)).cpu())
     return torch.cat(codes)
 
 

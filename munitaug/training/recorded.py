@@ -34,18 +34,21 @@ class HeldDraws:
     """The random draws of a step in tensors that stay where they are."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[int | str, ...], tuple[DrawFunction, Tensor]] = {}
+        self._held: dict[tuple[int | str, ...], tuple[DrawFunction, torch.device | None, Tensor]] = {}
 
-    def __call__(self, pair: Pair, draw: DrawFunction, purpose: tuple[int | str, ...]) -> Tensor:
+    def __call__(
+        self, pair: Pair, draw: DrawFunction, purpose: tuple[int | str, ...], by: torch.device | None = None
+    ) -> Tensor:
         """Gives what was drawn for a purpose; the first time it is drawn with the pair's seed."""
         if purpose not in self._held:
-            self._held[purpose] = draw, on_device(draw(torch_generator(pair.seed, *purpose)), pair.a.device)
-        return self._held[purpose][1]
+            first = on_device(draw(torch_generator(pair.seed, *purpose, device=by)), pair.a.device)
+            self._held[purpose] = draw, by, first
+        return self._held[purpose][-1]
 
     def renew(self, seed: int) -> None:
         """Draws everything again, with the seed of another pair."""
-        for purpose, (draw, held) in self._held.items():
-            held.copy_(draw(torch_generator(seed, *purpose)), non_blocking=True)
+        for purpose, (draw, by, held) in self._held.items():
+            held.copy_(draw(torch_generator(seed, *purpose, device=by)), non_blocking=True)
 
 
 class RecordedStep:

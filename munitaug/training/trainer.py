@@ -27,7 +27,7 @@ from tqdm import tqdm
 from munitaug import ranks
 from munitaug.data.loader import PairLoader
 from munitaug.method import Loss, Method, OptimiserSettings, Phase
-from munitaug.random import seed_of
+from munitaug.random import seed_global, seed_of
 from munitaug.threads import ahead
 from munitaug.training.averaging import AveragedWeights
 from munitaug.training.config import TrainConfig, resolve_device, resolve_precision
@@ -205,7 +205,7 @@ class Trainer:
         """
         for turn in turns:
             self.method.check(turn)
-        torch.manual_seed(seed_of(self.config.seed, "step", step))
+        seed_global(seed_of(self.config.seed, "step", step), self.device)
         self._set_rates(step)
         if self.recorded is not None:
             numbers = self.recorded(turns[0])

@@ -182,7 +182,7 @@ def test_what_draws_keeps_nothing_of_the_first_step(case: Case, tmp_path: Path) 
     assert trainer.recorded is not None
     trainer.recorded(trainer.loader.pair_at(0))
     held = trainer.recorded._draws._held
-    for draw, _ in held.values():
+    for draw, *_ in held.values():
         cells = [cell.cell_contents for cell in draw.__closure__ or ()]
         assert not any(isinstance(cell, Pair | Tensor) for cell in cells)
 
