@@ -30,6 +30,7 @@ from munitaug._version import __version__
 from munitaug.files import replacing, sha256_of, write_text
 from munitaug.method import Method, MethodClass, OptimiserSettings
 from munitaug.methods import METHODS
+from munitaug.training.config import resolve_device
 from munitaug.translator import Precision, Translator
 from munitaug.types import CheckpointError, direction_name, split_direction
 
@@ -64,8 +65,10 @@ def save_method(method: Method, path: str | Path, provenance: Mapping[str, Json]
     Raises:
         FileExistsError: path is a file, or a folder that holds something else.
         OSError: the disk is full or read-only; an older checkpoint stays whole.
+        TypeError: a fact is nothing that JSON holds.
     """
     core, folder = method.core, Path(path)
+    facts = json.loads(json.dumps(dict(provenance or {})))  # refused before anything is written
     _refuse_foreign_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"weights/{name}": _plain(tensor) for name, tensor in _lasting(core.state_dict()).items()}
@@ -84,7 +87,7 @@ def save_method(method: Method, path: str | Path, provenance: Mapping[str, Json]
         "directions": [direction_name(*direction) for direction in core.directions],
         "weights": {"file": weights.name, "sha256": digest, "bytes": weights.stat().st_size},
         "versions": {"munitaug": __version__, "torch": torch.__version__},
-        "provenance": dict(provenance or {}),
+        "provenance": facts,
     }
     write_text(folder / INDEX_NAME, json.dumps(index | {INDEX_SUM: index_sha256(index)}, indent=2) + "\n")
     for other in folder.iterdir():
@@ -211,12 +214,13 @@ def shared_translator(
         ValueError: unknown direction or precision, or no C++ compiler where one is needed.
     """
     split_direction(direction)
-    if compile and torch.device(device).type == "cpu":
+    device = torch.device(device) if device != "auto" else resolve_device("auto")
+    if compile and device.type == "cpu":
         _check_cpp_compiler()
     if precision not in get_args(Precision):
         raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
     folder = find_checkpoint(path).resolve()
-    way = _Way(direction, str(torch.device(device)), precision, compile)
+    way = _Way(direction, str(device), precision, compile)
     return _cached_translator(str(folder), checkpoint_sha256(folder), way)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from munitaug.images import images_to_model, match_channels, model_to_images, pad_to_multiple
+from munitaug.images import check_pixels, images_to_model, match_channels, model_to_images, pad_to_multiple
 from munitaug.translator import Translator
 from munitaug.types import MIN_SIDE
 
@@ -78,11 +78,12 @@ def images_to_styles(translator: Translator, images: Tensor, batch_size: int = 6
 
     Raises:
         TypeError: dtype is neither uint8 nor floating.
-        ValueError: no such images or below 16 px, channels it cannot take, batch_size below 1, or a translator without
-            a style encoder.
+        ValueError: no such images, another range or below 16 px, channels it cannot take, batch_size below 1, or a
+            translator without a style encoder.
     """
     if images.ndim != 4:
         raise ValueError(f"images must be M x C x H x W, got shape {tuple(images.shape)}")
+    check_pixels(images)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     device = translator_device(translator)

@@ -94,7 +94,8 @@ def domain_invariant_perceptual_loss(features: Tensor, source_features: Tensor) 
 def mode_seeking_loss(image_1: Tensor, image_2: Tensor, style_1: Tensor, style_2: Tensor) -> Tensor:
     """Gives |z1 - z2| / (|G(z1) - G(z2)| + 1e-5): large when two styles give the same image.
 
-    Mao et al., MSGAN (2019), eq. 2, in the inverted form minimised by DRIT++.
+    Mao et al., MSGAN (2019), eq. 2, inverted so that it is minimised. DRIT++'s code minimises 1 / (ratio + 1e-5) of the
+    uninverted ratio, which differs only where the images are equal to about 1e-5.
 
     Args:
         image_1: N x C x H x W, translation under style_1; image_2 under style_2.

@@ -64,8 +64,8 @@ class OptimiserSettings:
             linear_decay_from=Limits(0, 1),
             ema_decay=Limits(0, below=1),
         )
-        if not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ValueError(f"betas must be in [0, 1), got {self.betas}")
+        if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas}")
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,16 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
         """Gives the phases in update order."""
+
+    def check_direction(self, source: DomainKey, target: DomainKey) -> None:
+        """Refuses a direction that this method does not translate in.
+
+        Raises:
+            ValueError: the message names those that there are.
+        """
+        if (source, target) not in self.directions:
+            present = ", ".join(f"{a}2{b}" for a, b in self.directions)
+            raise ValueError(f"this {self.name} translates {present} only, got {source}2{target}")
 
     @abstractmethod
     def translator(self, source: DomainKey, target: DomainKey) -> Translator:

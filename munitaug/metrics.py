@@ -217,10 +217,11 @@ def kernel_distance(features: Features, seed: int = 0, *, subsets: int = 100, su
 
 
 def coverage_and_density(features: Features, neighbours: int = 5) -> tuple[Metric, Metric]:
-    """Gives coverage in [0, 1] and density >= 0 (Naeem et al. 2020, eqs. 5 and 6); both are 1 for equal sets, about.
+    """Gives coverage in [0, 1] and density >= 0 (Naeem et al. 2020, eqs. 5 and 6).
 
     Coverage is the share of real images that have a translation as near as their k-th real neighbour; density is how
-    many such neighbourhoods a translation lies in, over k.
+    many such neighbourhoods a translation lies in, over k. Both are about 1 for two draws from one distribution, and 0
+    where every real image stands k + 1 times in its set or more, which makes neighbourhoods of no extent.
 
     Args:
         features: of translations and real images.

@@ -6,6 +6,7 @@ Floor 1: imports torch and numpy only.
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,9 +19,13 @@ def seed_of(*parts: int | str) -> int:
     """Gives a 63-bit seed that depends on every part and on their order, the same on every machine.
 
     Args:
-        parts: integers (of any sign and size) and strings, for example ``(run_seed, "style", step)``.
+        parts: integers (of any sign and size, Python's or NumPy's) and strings, such as ``(run_seed, "style", step)``.
+
+    Raises:
+        TypeError: a part is neither.
     """
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    named = (part if isinstance(part, str) else operator.index(part) for part in parts)
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in named)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 

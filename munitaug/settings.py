@@ -6,6 +6,7 @@ Floor 1: imports the standard library only.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, SupportsIndex, TypeGuard, get_args, get_origin, get_type_hints
@@ -62,10 +63,10 @@ def check_settings(settings: Any, **limits: Limits) -> None:
 
     A field of type ``Literal`` must be one of its values, one of type ``bool`` a truth value. Where ``limits`` says
     nothing else, a field of type ``int`` must be a whole number of at least 1, and one of type ``float`` a number of at
-    least 0. Fields of other types are left alone.
+    least 0; NumPy's numbers become Python's, which JSON takes. Fields of other types are left alone.
 
     Args:
-        settings: a data class instance, usually from its ``__post_init__``.
+        settings: a data class instance, from its ``__post_init__``.
         limits: field -> the numbers that it takes.
 
     Raises:
@@ -79,8 +80,10 @@ def check_settings(settings: Any, **limits: Limits) -> None:
             raise ValueError(f"{name} must be true or false, got {value!r}")
         if kind is int:
             _check_number(name, value, "a whole number", is_whole_number(value), limits.get(name, Limits(1)))
+            object.__setattr__(settings, name, operator.index(value))
         if kind is float:
             _check_number(name, value, "a number", is_number(value), limits.get(name, NOT_NEGATIVE))
+            object.__setattr__(settings, name, value if isinstance(value, int) else float(value))
 
 
 def _check_number(name: str, value: Any, kind: str, is_kind: bool, limits: Limits) -> None:
@@ -98,6 +101,21 @@ def is_number(value: object) -> bool:
 def is_whole_number(value: object) -> TypeGuard[SupportsIndex]:
     """Says whether a value is of a kind of whole numbers, as 2 and ``np.int64(2)`` are; 2.0 and True are not."""
     return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def whole_number(name: str, number: object) -> int:
+    """Gives a number that somebody asked for as Python's own kind, whether it is that or NumPy's.
+
+    Args:
+        name: for the message.
+        number: as it was given.
+
+    Raises:
+        TypeError: it is not whole, or a truth value.
+    """
+    if not is_whole_number(number):
+        raise TypeError(f"{name} must be a whole number, got {number!r}")
+    return operator.index(number)
 
 
 def differences(present: object, wanted: object, then: str = "was", now: str = "now", prefix: str = "") -> list[str]:

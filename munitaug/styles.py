@@ -70,7 +70,7 @@ class BankStyles(StyleSource):
     """
 
     def __init__(self, bank: Tensor, truncation: float | None = None) -> None:
-        self.bank = _pull_to_mean(_check_bank(bank), truncation)
+        self.bank = _pull_to_mean(_check_bank(bank), truncation).clone()  # the caller's may change
 
     def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
         """Gives n x k codes of the bank."""
@@ -82,12 +82,13 @@ class MixtureStyles(StyleSource):
 
     Args:
         bank: M x style_dim codes, M >= 2.
-        components: Gaussians in the mixture, at most M / 2.
+        components: Gaussians in the mixture, >= 1; more than M / 2 are M / 2.
         truncation: the Gaussian noise inside a component is truncated as in :class:`PriorStyles`.
 
     Raises:
         TypeError: truncation is no number.
-        ValueError: the bank is empty, not M x style_dim or not finite, or truncation is below 0.1.
+        ValueError: the bank has fewer than 2 codes, is not M x style_dim or not finite, components is below 1, or
+            truncation below 0.1.
         ImportError: scikit-learn is missing.
     """
 
@@ -97,8 +98,13 @@ class MixtureStyles(StyleSource):
         except ImportError as error:
             raise ImportError('style="mixture" needs scikit-learn: pip install "munitaug[benchmarks]"') from error
         codes = _check_bank(bank)
+        if len(codes) < 2 or components < 1:
+            raise ValueError(
+                f"a mixture needs at least 2 codes and 1 component, got {len(codes)} and {components}; "
+                'take style="bank" for fewer'
+            )
         self.noise = PriorStyles(codes.shape[1], truncation)
-        count = max(1, min(components, len(codes) // 2))
+        count = min(components, len(codes) // 2)
         fitted = GaussianMixture(count, covariance_type="full", reg_covar=1e-4, random_state=0)
         fitted.fit(codes.double().numpy())
         self.chances = torch.from_numpy(fitted.weights_).float()

@@ -459,3 +459,23 @@ def test_compiling_without_a_compiler_is_refused(saved: Path, monkeypatch: pytes
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ValueError, match=r"needs a C\+\+ compiler, but there is no 'no-such-compiler'; install one"):
         shared_translator(saved, compile=True)
+
+
+def test_facts_that_json_cannot_hold_are_refused_before_anything_is_written(saved: Path, tmp_path: Path) -> None:
+    before = sorted(path.name for path in saved.iterdir())
+    for folder in (saved, tmp_path / "new"):
+        with pytest.raises(TypeError, match="JSON"):
+            save_method(Munit(TINY, seed=9), folder, {"images": {1, 2}})
+    assert sorted(path.name for path in saved.iterdir()) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_checkpoint_without_provenance_tells_what_it_knows(saved: Path) -> None:
+    index = json.loads((saved / "checkpoint.json").read_text())
+    del index["provenance"], index["index_sha256"]
+    (saved / "checkpoint.json").write_text(json.dumps(index))
+    assert munitaug.checkpoint_facts(saved).provenance.keys() == {"versions"}
+
+
+def test_any_device_there_is_may_be_chosen(saved: Path) -> None:
+    assert munitaug.shared_translator(saved, device="auto").style_bank.device.type in ("cpu", "cuda")

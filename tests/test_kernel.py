@@ -133,3 +133,9 @@ def test_codes_of_images_are_those_of_the_style_encoder() -> None:
     grey = images_to_styles(translator, images[:, :1])
     torch.testing.assert_close(grey, images_to_styles(translator, images[:, :1].expand(-1, 3, -1, -1)))
     assert images_to_styles(translator, images[:0]).shape == (0, TINY.style_dim)
+
+
+@pytest.mark.parametrize("images", [torch.full((2, 3, 16, 16), -0.9), torch.full((2, 3, 16, 16), float("nan"))])
+def test_styles_of_another_range_are_refused(images: Tensor) -> None:
+    with pytest.raises(ValueError, match="images"):
+        images_to_styles(Brighter(3), images)

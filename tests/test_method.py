@@ -21,7 +21,8 @@ from tests.tiny import TINY
         (lambda: OptimiserSettings(linear_decay_from=1.1), r"linear_decay_from must be 0 to 1, got 1.1"),
         (lambda: OptimiserSettings(halve_every_steps=-1), "halve_every_steps must be at least 0, got -1"),
         (lambda: OptimiserSettings(weight_decay=-1.0), "weight_decay must be at least 0, got -1.0"),
-        (lambda: OptimiserSettings(betas=(0.5, 1.0)), r"betas must be in \[0, 1\), got \(0.5, 1.0\)"),
+        (lambda: OptimiserSettings(betas=(0.5, 1.0)), r"betas must be two numbers in \[0, 1\), got \(0.5, 1.0\)"),
+        (lambda: OptimiserSettings(betas=(0.5,)), "betas must be two numbers"),  # type: ignore[arg-type]
     ],
 )
 def test_settings_outside_their_range_are_refused(make: Callable[[], object], message: str) -> None:

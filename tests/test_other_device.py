@@ -34,6 +34,7 @@ from munitaug.adaptation import (
     source_batches,
 )
 from munitaug.adaptation.conditions import CHAINS, run_chain
+from munitaug.images import match_channels
 from munitaug.methods import Munit
 from munitaug.networks.norms import instance_norm
 from munitaug.networks.upsampling import doubled_conv
@@ -320,3 +321,13 @@ def test_the_pretended_device_refuses_what_a_gpu_refuses() -> None:
         with pytest.raises((RuntimeError, TypeError)):
             each()
     assert (there + 1).cpu().tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.skipif(not PRETENDED, reason="a GPU does not tell what passes between it and the CPU")
+def test_colour_becomes_grey_without_anything_sent_there() -> None:
+    images = torch.rand(2, 3, 16, 16)
+    there = images.to(ELSEWHERE)
+    with traffic() as seen:
+        grey = match_channels(there, 1)
+        assert seen == []
+    assert_close(grey.cpu(), match_channels(images, 1))

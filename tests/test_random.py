@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 
-from munitaug.random import numpy_generator, random_permutation, seed_of, seeded, torch_generator
+from munitaug.random import numpy_generator, random_permutation, seed_global, seed_of, seeded, torch_generator
 
 
 def test_a_seed_is_the_blake2b_of_its_named_parts() -> None:
     digest = hashlib.blake2b(b"int:3\x1fstr:style\x1fint:-1", digest_size=8).digest()
     assert seed_of(3, "style", -1) == int.from_bytes(digest, "little") // 2
+
+
+def test_numpys_integers_make_the_seeds_of_pythons() -> None:
+    three, minus_one = (cast(int, number) for number in (np.int64(3), np.int8(-1)))
+    assert seed_of(three, "style", minus_one) == seed_of(3, "style", -1)
+    with pytest.raises(TypeError):
+        seed_of(1.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +63,18 @@ def test_a_seeded_block_repeats_and_leaves_the_generators_outside_alone(monkeypa
             drawn.append(torch.rand(3))
     assert torch.equal(*drawn)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_seeding_the_cpu_seeds_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded_gpus: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded_gpus.append)
+    monkeypatch.setattr(torch.cuda, "manual_seed", seeded_gpus.append)
+    with torch.random.fork_rng(devices=[]):
+        seed_global(7)
+        first = torch.rand(3)
+        seed_global(7, torch.device("cpu"))
+        assert torch.equal(torch.rand(3), first)
+    assert seeded_gpus == []
 
 
 def test_generators_of_other_parts_draw_other_numbers() -> None:

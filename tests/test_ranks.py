@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -261,3 +262,12 @@ def test_what_keeps_ranks_from_meeting_is_said_in_a_sentence(monkeypatch: pytest
     wanted = r"rank 1 of 2 could not join the others; see their messages, then resume \(Gloo connectFullMesh failed"
     with pytest.raises(ConnectionError, match=wanted), ranks.together(torch.device("cpu")):
         raise AssertionError("met")
+
+
+@pytest.mark.parametrize("own", [torch.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError])
+def test_a_ranks_own_failure_is_not_called_anothers(own: Any) -> None:
+    error = own if isinstance(own, Exception) else own.__new__(own)
+    with pytest.raises(type(error)), ranks._others_needed():
+        raise error
+    with pytest.raises(ConnectionError, match="another has gone"), ranks._others_needed():
+        raise RuntimeError("Connection closed by peer")

@@ -298,3 +298,16 @@ class TestClassBank:
 def test_exemplars_by_name_are_asked_for() -> None:
     with pytest.raises(ValueError, match="give the exemplar images themselves"):
         style_source("exemplar", 2)
+
+
+def test_a_bank_that_changes_later_changes_no_styles() -> None:
+    bank = torch.zeros(2, 3)
+    styles = BankStyles(bank)
+    bank += 7
+    assert not styles.sample(4, 1, torch.Generator()).any()
+
+
+@pytest.mark.parametrize(("codes", "components"), [(1, 8), (4, 0), (4, -3)])
+def test_a_mixture_of_too_little_is_refused(codes: int, components: int) -> None:
+    with pytest.raises(ValueError, match=f"at least 2 codes and 1 component, got {codes} and {components}"):
+        MixtureStyles(torch.randn(codes, 3), components)

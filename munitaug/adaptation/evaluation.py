@@ -22,6 +22,7 @@ from munitaug.adaptation.conditions import CHAINS, CONDITIONS, Bench, Condition,
 from munitaug.adaptation.statistics import Row
 from munitaug.adaptation.task import Scorer
 from munitaug.files import write_text
+from munitaug.settings import whole_number
 
 MOST_SEEDS = 10_000
 
@@ -105,15 +106,18 @@ def list_seeds(seeds: int | Sequence[int]) -> list[int]:
     """Gives the seeds of "so many" or of a list.
 
     Raises:
+        TypeError: one is no whole number.
         ValueError: there is none, or too many, or one is negative or given twice.
     """
-    if isinstance(seeds, int):
-        if not 1 <= seeds <= MOST_SEEDS:
-            raise ValueError(f"seeds must be 1 to {MOST_SEEDS}, got {seeds}")
-        return list(range(seeds))
-    if not seeds or min(seeds) < 0 or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds must be different numbers of at least 0, got {list(seeds)}")
-    return list(seeds)
+    if not isinstance(seeds, Sequence):
+        count = whole_number("seeds", seeds)
+        if not 1 <= count <= MOST_SEEDS:
+            raise ValueError(f"seeds must be 1 to {MOST_SEEDS}, got {count}")
+        return list(range(count))
+    several = [whole_number("each of seeds", seed) for seed in seeds]
+    if not several or min(several) < 0 or len(set(several)) != len(several):
+        raise ValueError(f"seeds must be different numbers of at least 0, got {several}")
+    return several
 
 
 def check_conditions(bench: Bench, conditions: Sequence[Condition], seeds: int | Sequence[int]) -> None:

@@ -45,7 +45,7 @@ class FitSettings:
             translator that cannot restyle, "adapt" starts from styled training instead.
         translation_weight: of the source's labels in fresh translations whose label the averaged classifier gives too,
             and surely, when "adapt" refines with restyled views; 0 leaves them out.
-        threshold: a view's label counts only from this chance on, 0 to 1.
+        threshold: a view's label counts only from this chance on, at least 0 and below 1.
         weight_decay: decoupled weight decay (AdamW).
         precision: "float32", or "bfloat16" for convolutions and products in bfloat16 with float32 weights, norms and
             losses: half the time on a GPU, and on a CPU that has AVX-512 BF16 or AMX; slower on others.
@@ -224,8 +224,9 @@ def new_optimiser(
     if settle:
         return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps)
     begin = 25.0  # the peak is so many times the first learning rate; the last is the peak again
+    rise = max(0.1, 1.5 / steps)  # torch divides by 0 where the rise is of exactly one step
     return optimiser, torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, lr, total_steps=steps, pct_start=0.1, div_factor=begin, final_div_factor=1.0 / begin
+        optimiser, lr, total_steps=steps, pct_start=rise, div_factor=begin, final_div_factor=1.0 / begin
     )
 
 

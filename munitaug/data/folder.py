@@ -188,7 +188,8 @@ def _readable(images: Iterable[Path], left_out: Counter[str]) -> list[Path]:
 
 
 def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in EXTENSIONS | NOT_READ and not file.name.startswith(".") and not file.is_dir()
+    named = file.suffix.lower() in EXTENSIONS | NOT_READ and not file.name.startswith(".")
+    return named and (file.is_file() or not file.exists())  # no folder, nor a pipe; a link to nothing is told later
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -54,8 +54,8 @@ def open_domain(
 
     Args:
         spec: a folder of images, or ``mnist``, ``usps``, ``svhn``, ``digits``, ``synthetic-digits``, each with
-            ``:train`` (default) or ``:test`` and then ``:COUNT`` for the first COUNT images. A name wins over a
-            folder of the same name; write ``./mnist`` for the folder. A path is always a folder.
+            ``:train`` (default) or ``:test`` and then ``:COUNT`` for the first COUNT images. Where there is a folder
+            of that name too, write ``./mnist`` or ``mnist:train``. A path is always a folder.
         channels: 1 or 3 (folders: 1 to 4); ``None`` keeps what the images have. For synthetic-digits it
             chooses the protocol: 1 (or ``None``) prints single grey digits, 3 strings of digits in colour.
         size: height and width in pixels; ``None`` keeps what the images have.
@@ -87,7 +87,7 @@ def parse_spec(spec: str | os.PathLike[str]) -> NamedSpec | None:
     """Gives the named domain of a spec, or ``None`` if it is an existing folder; a path is nothing else.
 
     Raises:
-        DomainError: the spec is neither, or its split or count is wrong.
+        DomainError: the spec is neither, or may be both, or its split or count is wrong.
     """
     text = os.fspath(spec)
     name, *rest = text.split(":")
@@ -98,6 +98,10 @@ def parse_spec(spec: str | os.PathLike[str]) -> NamedSpec | None:
             raise DomainError(_unknown(text, name))
         except RuntimeError as error:  # ~somebody, who has no home here
             raise DomainError(f"{spec}: {error}") from error
+    if not rest and Path(name).is_dir():
+        raise DomainError(
+            f"{name} is a data set, and a folder here: write ./{name} for the folder, {name}:train for the data set"
+        )
     split = rest[0] if rest else "train"
     if split not in get_args(Split) or len(rest) > 2:
         raise DomainError(f"{spec}: expected {name}, {name}:train or {name}:test, with :COUNT after the split")

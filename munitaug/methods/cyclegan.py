@@ -167,9 +167,7 @@ class CycleGan(Method):
         Raises:
             ValueError: it was read from a checkpoint with the other generator alone.
         """
-        if (source, target) not in self.directions:
-            present = ", ".join(f"{a}2{b}" for a, b in self.directions)
-            raise ValueError(f"this cyclegan translates {present} only, got {source}2{target}")
+        self.check_direction(source, target)
         shape = self._config.generator_shape
         if self._config.noise_dim:
             return NoiseTranslator(cast(ResnetGenerator, self.generators[source]), self.style_banks.get(target))

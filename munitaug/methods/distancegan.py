@@ -219,20 +219,20 @@ class DistanceGan(Method):
             check_compared(pair, 'distance "self"')
 
     def phases(self) -> tuple[Phase, ...]:
-        """Gives discriminators, then generators, as published."""
-        return (
+        """Gives discriminators, then generators, as the digit experiments' code; the other way round for "resnet"."""
+        phases = (
             Phase("discriminator", (self.discriminators,), self._discriminator_loss),
             Phase("generator", (self.generators,), self._generator_loss),
         )
+        return phases[::-1] if self._config.network == "resnet" else phases
 
     def translator(self, source: DomainKey, target: DomainKey) -> Translator:
         """Gives the translator from one domain to the other; it shares this method's weights.
 
         Raises:
-            ValueError: it was trained one-sided, and this is the other side.
+            ValueError: there is no such direction, or it was trained one-sided and this is the other side.
         """
-        if (source, target) not in self.directions:
-            raise ValueError(f"this distancegan is one-sided: it translates a2b only, got {source}2{target}")
+        self.check_direction(source, target)
         return OneToOneTranslator(self.generators[source], self._config.channels, self._config.shape.size_multiple)
 
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:

@@ -279,12 +279,17 @@ class Dritpp(Method):
         )
 
     def translator(self, source: DomainKey, target: DomainKey) -> Translator:
-        """Gives the translator from one domain to the other; it shares this method's weights."""
+        """Gives the translator from one domain to the other; it shares this method's weights.
+
+        Raises:
+            ValueError: there is no such direction.
+        """
+        self.check_direction(source, target)
         return DritppTranslator(self, source, target)
 
     def restyler(self, domain: DomainKey) -> Translator:
         """Gives a domain's own encoder and decoder as a translator; it shares this method's weights."""
-        return self.translator(domain, domain)
+        return DritppTranslator(self, domain, domain)
 
     def _content(self, key: DomainKey, image: Tensor, pair: Pair, *purpose: str) -> Tensor:
         """Gives the content of a domain's images, with the noise of training."""

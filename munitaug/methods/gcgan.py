@@ -23,7 +23,7 @@ from munitaug.losses import (
 from munitaug.method import Method, OptimiserSettings, Phase
 from munitaug.methods.parts import check_compared, compared, exchange, padded
 from munitaug.networks.image_pool import ImagePool
-from munitaug.networks.initialise import initialise_weights
+from munitaug.networks.initialise import Initialisation, initialise_weights
 from munitaug.networks.one_to_one import MappingShape, NetworkName
 from munitaug.random import torch_generator
 from munitaug.settings import CHANNELS, Limits, check_settings
@@ -160,9 +160,10 @@ class GcGan(Method):
             self.turned_discriminators = nn.ModuleDict({target: config.shape.discriminator() for target in targets})
         names = [f"{stream}_{target}" for stream in ("gan", "gan_turned") for target in targets]
         self.pools = nn.ModuleDict({name: ImagePool(config.pool_size) for name in names})
-        initialise_weights(self.generators, "gaussian", torch_generator(seed, "generator"))
-        initialise_weights(self.discriminators, "gaussian", torch_generator(seed, "discriminator"))
-        initialise_weights(self.turned_discriminators, "gaussian", torch_generator(seed, "turned discriminator"))
+        law: Initialisation = "xavier" if config.network == "resnet" else "gaussian"
+        initialise_weights(self.generators, law, torch_generator(seed, "generator"))
+        initialise_weights(self.discriminators, law, torch_generator(seed, "discriminator"))
+        initialise_weights(self.turned_discriminators, law, torch_generator(seed, "turned discriminator"))
 
     @property
     def config(self) -> GcGanConfig:
@@ -184,21 +185,21 @@ class GcGan(Method):
             check_compared(pair, "weight_distance 0")
 
     def phases(self) -> tuple[Phase, ...]:
-        """Gives discriminators, then generators, as published."""
+        """Gives discriminators, then generators, as the digit experiments' code; the other way round for "resnet"."""
         judges = (self.discriminators, self.turned_discriminators)
-        return (
+        phases = (
             Phase("discriminator", judges, self._discriminator_loss),
             Phase("generator", (self.generators,), self._generator_loss),
         )
+        return phases[::-1] if self._config.network == "resnet" else phases
 
     def translator(self, source: DomainKey, target: DomainKey) -> Translator:
         """Gives the translator from one domain to the other; it shares this method's weights.
 
         Raises:
-            ValueError: it was trained one-sided, and this is the other side.
+            ValueError: there is no such direction, or it was trained one-sided and this is the other side.
         """
-        if (source, target) not in self.directions:
-            raise ValueError(f"this gcgan is one-sided: it translates a2b only, got {source}2{target}")
+        self.check_direction(source, target)
         return OneToOneTranslator(self.generators[source], self._config.channels, self._config.shape.size_multiple)
 
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:

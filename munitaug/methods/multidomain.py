@@ -84,6 +84,8 @@ class MultiDomainConfig:
     optimiser: OptimiserSettings = OptimiserSettings(halve_every_steps=100_000, ema_decay=0.999)
 
     def __post_init__(self) -> None:
+        if isinstance(self.domains, str):
+            raise ValueError(f"domains must be a sequence of names, got the text {self.domains!r}")
         if len(self.domains) < 2 or len(set(self.domains)) != len(self.domains):
             raise ValueError(f"domains must be at least two different names, got {', '.join(self.domains) or 'none'}")
         if any(not name or set(name) & set(":/.") for name in self.domains):

@@ -261,14 +261,21 @@ class Munit(Method):
         )
 
     def translator(self, source: DomainKey, target: DomainKey) -> Translator:
-        """Gives the translator from one domain to the other; it shares this method's weights."""
-        return MunitTranslator(
-            self._auto_encoder(source), self._auto_encoder(target), self._config, self.style_banks.get(target)
-        )
+        """Gives the translator from one domain to the other; it shares this method's weights.
+
+        Raises:
+            ValueError: there is no such direction.
+        """
+        self.check_direction(source, target)
+        return self._between(source, target)
 
     def restyler(self, domain: DomainKey) -> Translator:
         """Gives a domain's own encoder and decoder as a translator; it shares this method's weights."""
-        return self.translator(domain, domain)
+        return self._between(domain, domain)
+
+    def _between(self, source: DomainKey, target: DomainKey) -> Translator:
+        coders = self._auto_encoder(source), self._auto_encoder(target)
+        return MunitTranslator(*coders, self._config, self.style_banks.get(target))
 
     def shared(self, pair: Pair) -> dict[str, Any]:
         """Gives the contents of both domains' images, which both phases decode; and what they decode to, if alike."""

@@ -9,6 +9,7 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -29,7 +30,7 @@ class SemanticConsistency(Method):
 
     Args:
         method: any method; its last phase that trains the a -> b translator gets the term.
-        classifier: frozen; N x C x H x W in [-1, 1] -> N x classes logits. Used in evaluation mode.
+        classifier: a frozen copy is asked; N x C x H x W in [-1, 1] -> N x classes logits. Used in evaluation mode.
         weight: of the cross-entropy term.
 
     Raises:
@@ -45,7 +46,7 @@ class SemanticConsistency(Method):
         self.method = method
         self.recording_obstacle = method.recording_obstacle
         self.weight = weight
-        frozen = classifier.eval()
+        frozen = copy.deepcopy(classifier).eval()  # the caller's may be trained on
         for parameter in frozen.parameters():
             parameter.requires_grad_(False)
         self._classifier = (frozen,)  # a tuple keeps the classifier out of parameters() and checkpoints

@@ -391,7 +391,12 @@ class TransGaga(Method):
         return int(self.finished_steps) > self._config.warm_up_steps
 
     def translator(self, source: DomainKey, target: DomainKey) -> Translator:
-        """Gives the translator from one domain to the other; it shares this method's weights."""
+        """Gives the translator from one domain to the other; it shares this method's weights.
+
+        Raises:
+            ValueError: there is no such direction.
+        """
+        self.check_direction(source, target)
         return TransGagaTranslator(self, source, target)
 
     def _coder(self, key: str) -> DomainCoder:

@@ -228,7 +228,12 @@ class Unit(Method):
         )
 
     def translator(self, source: DomainKey, target: DomainKey) -> Translator:
-        """Gives the translator from one domain to the other; it shares this method's weights and adds no noise."""
+        """Gives the translator from one domain to the other; it shares this method's weights and adds no noise.
+
+        Raises:
+            ValueError: there is no such direction.
+        """
+        self.check_direction(source, target)
         generator = self.generators.between(source, target)
         return OneToOneTranslator(generator, self._config.channels, self._config.shape.size_multiple)
 

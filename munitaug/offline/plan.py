@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -21,7 +20,7 @@ from munitaug.data.packing import Compression
 from munitaug.images import images_to_model, match_channels
 from munitaug.kernel import translator_device
 from munitaug.random import torch_generator
-from munitaug.settings import is_whole_number
+from munitaug.settings import whole_number
 from munitaug.styles import StyleSource
 from munitaug.translator import NO_STYLES, Translator
 from munitaug.types import MIN_SIDE, DomainError
@@ -180,21 +179,6 @@ def make_plan(
     )
     layout = Layout(height, width, channels, translator.style_dim, compression)
     return Plan(len(domain), variants, keep_original, seed, batch_size, layout, header, shards)
-
-
-def whole_number(name: str, number: object) -> int:
-    """Gives a number that somebody asked for as Python's own kind, whether it is that or NumPy's.
-
-    Args:
-        name: for the message.
-        number: as it was given.
-
-    Raises:
-        TypeError: it is not whole, or a truth value.
-    """
-    if not is_whole_number(number):
-        raise TypeError(f"{name} must be a whole number, got {number!r}")
-    return operator.index(number)
 
 
 def check_counts(translator: Translator, domain: ImageDomain | None, variants: int, batch_size: int) -> None:

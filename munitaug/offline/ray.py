@@ -33,7 +33,8 @@ from munitaug.kernel import translate_images
 from munitaug.offline.exports import ArrowTable, ExportRow, image_to_png, parquet_table
 from munitaug.offline.generate import generate as generate_files
 from munitaug.offline.generate import item_styles
-from munitaug.offline.plan import Stripe, check_counts, whole_number
+from munitaug.offline.plan import Stripe, check_counts
+from munitaug.settings import whole_number
 from munitaug.styles import StyleSource
 from munitaug.translator import Translator
 from munitaug.types import UNLABELLED, DomainError

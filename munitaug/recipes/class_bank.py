@@ -41,6 +41,8 @@ def class_bank(
         LabelMissingError: there is no classifier, and the domain has no labels.
         ValueError: the translator has no styles, or images that it cannot take.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if classifier is None and domain.labels is None:
         raise LabelMissingError(
             f"{domain.name} has no labels; give classifier=, for example of munitaug.train_classifier on the source, "

@@ -99,6 +99,7 @@ def evaluate(
     )
     chosen = conditions or [c for c in CONDITIONS if not bench.missing_for(c)]
     check_conditions(bench, chosen, seeds)
+    scorer = Scorer(domain_test)
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {
         "source": domain_facts(domain_a),
@@ -110,7 +111,7 @@ def evaluate(
         _keep_settings(path, {**facts, "fit": asdict(fit)}, checkpoint, finished)
         rows = evaluate_conditions(
             bench,
-            Scorer(domain_test),
+            scorer,
             conditions=chosen,
             seeds=seeds,
             finished=finished,
@@ -122,7 +123,7 @@ def evaluate(
     return rows
 
 
-def draw_accuracies(summaries: Sequence[Summary], title: str, path: Path) -> None:
+def draw_accuracies(summaries: Sequence[Summary], title: str, path: str | Path) -> None:
     """Draws accuracy by condition with 95% intervals, as a PNG; an existing one is replaced.
 
     Args:
@@ -136,7 +137,7 @@ def draw_accuracies(summaries: Sequence[Summary], title: str, path: Path) -> Non
     """
     if not summaries or not all(math.isfinite(entry.mean) for entry in summaries):
         raise ValueError("there must be at least one summary to draw, and every mean must be a finite number")
-    with picture(path, 7.0, 0.55 * len(summaries) + 1.4) as axes:
+    with picture(Path(path), 7.0, 0.55 * len(summaries) + 1.4) as axes:
         ours = {"munit", "adapt"}
         widths = [0.0 if math.isnan(entry.half_width) else entry.half_width for entry in summaries]
         for place, (entry, width) in enumerate(zip(summaries, widths, strict=True)):

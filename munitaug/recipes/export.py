@@ -10,6 +10,7 @@ from pathlib import Path
 from munitaug._version import __version__
 from munitaug.checkpoint import checkpoint_sha256, find_checkpoint, read_index, shared_translator
 from munitaug.interop.export import ExportFacts, GraphFormat, export_graph
+from munitaug.settings import whole_number
 from munitaug.translator import Translator
 
 
@@ -41,9 +42,11 @@ def export_translator(
         CheckpointError: the checkpoint cannot be read.
         FileExistsError: ``out`` exists.
         ImportError: a package of the extra "export" is missing.
+        TypeError: a side is no whole number.
         ValueError: unknown format or direction, too small a size, or a graph that differs by more than 1e-4.
     """
-    sides = (size, size) if isinstance(size, int) else size
+    height, width = size if isinstance(size, tuple) else (size, size)
+    sides = whole_number("size", height), whole_number("size", width)
     facts: dict[str, object] = {"munitaug": __version__}
     if isinstance(checkpoint, Translator):
         translator = checkpoint

@@ -93,7 +93,7 @@ def generate(
         "munitaug": __version__,
         "method": index["method"],
         "config": index["config"],
-        "training": index["provenance"],
+        "training": index.get("provenance", {}),
         "direction": direction,
         "style": style,
         "truncation": truncation,

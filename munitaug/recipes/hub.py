@@ -5,6 +5,7 @@ Floor 6: imports floors 1-5; huggingface_hub where the network is used.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -24,8 +25,9 @@ from munitaug.checkpoint import (
 from munitaug.files import write_text
 from munitaug.method import Method
 from munitaug.translator import Translator
-from munitaug.types import direction_name
+from munitaug.types import CheckpointError, direction_name
 
+REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 PATTERNS = [INDEX_NAME, "weights-*.safetensors"]
 """All that is ever downloaded: a JSON file and tensors."""
 
@@ -71,12 +73,14 @@ def from_pretrained(
         cache_dir: where downloads are kept; None for the Hub's own place.
 
     Raises:
-        CheckpointError: what is there is no checkpoint of ours, or damaged.
+        CheckpointError: there is no such folder, what is there is no checkpoint of ours, or it is damaged.
         ImportError: huggingface_hub is missing.
         ValueError: unknown direction.
     """
     if Path(repo_id_or_folder).exists():
         return shared_translator(repo_id_or_folder, direction, device)
+    if not REPOSITORY.fullmatch(str(repo_id_or_folder)):
+        raise CheckpointError(f"there is no folder {repo_id_or_folder}, and a repository is called owner/name")
     folder = _hub(str(repo_id_or_folder)).snapshot_download(
         str(repo_id_or_folder), revision=revision, cache_dir=cache_dir, allow_patterns=PATTERNS
     )

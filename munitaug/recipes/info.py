@@ -71,5 +71,5 @@ def checkpoint_facts(path: str | Path) -> CheckpointFacts:
         directions=tuple(direction_name(*direction) for direction in method.directions),
         sha256=str(index["weights"]["sha256"]),
         config=dict(index["config"]),
-        provenance=dict(index["provenance"]) | {"versions": index.get("versions", {})},
+        provenance=dict(index.get("provenance", {})) | {"versions": index.get("versions", {})},
     )

@@ -27,6 +27,7 @@ from munitaug.recipes.evaluate import check_classes, own_test_split
 from munitaug.recipes.label_report import LabelReport, StyledBy, draw_confusion
 from munitaug.recipes.options import DataOptions
 from munitaug.recipes.pictures import require_matplotlib
+from munitaug.settings import whole_number
 from munitaug.styles import style_source
 from munitaug.training import resolve_device
 from munitaug.types import DomainError
@@ -86,8 +87,10 @@ def label_preservation(
         FileExistsError: the JSON or the PNG exists.
         ImportError: matplotlib is missing.
         LabelMissingError: source or judge's images have no labels.
+        TypeError: variants or seed is no whole number.
         ValueError: settings or images that do not suit.
     """
+    variants, seed = whole_number("variants", variants), whole_number("seed", seed)
     if variants < 1:
         raise ValueError(f"variants must be at least 1, got {variants}")
     path, picture = _free_files(Path(out), overwrite)

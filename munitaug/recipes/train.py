@@ -130,6 +130,10 @@ def train(
     further = [data.open_target(other) for other in others]
     method_class = METHODS[method]
     settings = config or method_class.config_class.preset(preset, channels=domain_a.channels)
+    if not isinstance(settings, method_class.config_class):
+        raise ValueError(
+            f"{method} takes a {method_class.config_class.__name__}, got a {type(settings).__name__}; name its method"
+        )
     domains = _name_domains([domain_a, domain_b, *further], method)
     if isinstance(settings, MultiDomainConfig):
         settings = dataclasses.replace(settings, domains=tuple(domains))

@@ -5,9 +5,9 @@ Floor 6: imports images, random, settings, types, variants and what it imports.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
-from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -175,7 +175,7 @@ class VariantDataset(Dataset[Any]):
         return _merge([self._draws(number, part.label)]).styles[0]
 
     def _number(self, index: int) -> int:
-        length = len(self)
+        length, index = len(self), operator.index(index)  # a sampler may give NumPy's numbers
         if not -length <= index < length:
             raise IndexError(f"item {index} was asked for, but there are {length}")
         return index % length
@@ -233,7 +233,10 @@ def variant_collate(samples: list[Any]) -> Any:
     """
     if len(samples) == 0:
         raise ValueError("there are no samples to make a batch of")
-    batch = default_collate(samples)
+    try:
+        batch = default_collate(samples)
+    except RuntimeError as error:  # torch.stack's: shapes differ
+        raise ValueError(f"samples do not fit one another, so that no batch can be made of them: {error}") from error
     images = find_images(batch, None, ndim=5)
     count, copies = images[0].shape[:2]
     return repeat_rows(batch, count, copies, {id(image): image.flatten(0, 1) for image in images})
@@ -265,7 +268,10 @@ class _Parts(NamedTuple):
 def _check_seed(seed: int) -> int:
     if not is_whole_number(seed):
         raise TypeError(f"seed must be an integer, got {seed!r}; set_epoch() gives other styles in every epoch")
-    return index(seed)
+    number = operator.index(seed)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"seed must be a 64-bit signed number, got {number}")
+    return number
 
 
 def _take_apart(item: Any, number: int, needs_class: bool) -> _Parts:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from munitaug.images import images_to_model, match_channels
+from munitaug.settings import whole_number
 from munitaug.transforms.frozen import frozen_network, network_device
 from munitaug.types import UNLABELLED
 
@@ -68,8 +69,8 @@ class LabelGuard:
         channels: image channels that the classifier takes; None for those of the translator.
 
     Raises:
-        TypeError: classifier is no module, or tries no integer.
-        ValueError: tries below 0 or an unknown fallback.
+        TypeError: classifier is no module, or tries or channels no whole number.
+        ValueError: tries below 0, channels not 1 to 4, or an unknown fallback.
     """
 
     def __init__(
@@ -80,8 +81,9 @@ class LabelGuard:
                 f"classifier must be an nn.Module that gives logits of images in [-1, 1], got "
                 f"{type(classifier).__name__}"
             )
-        if isinstance(tries, bool) or not isinstance(tries, int):
-            raise TypeError(f"tries must be an integer, got {tries!r}")
+        tries = whole_number("tries", tries)
+        if channels is not None and not 1 <= whole_number("channels", channels) <= 4:
+            raise ValueError(f"channels must be 1 to 4, or None for the translator's, got {channels}")
         if tries < 0:
             raise ValueError(f"tries must be at least 0, got {tries}")
         if fallback not in get_args(Fallback):

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -23,6 +24,7 @@ from munitaug.adaptation import (
     make_task,
     save_rows,
 )
+from munitaug.adaptation.evaluation import list_seeds
 from munitaug.methods import Munit
 from tests.runs import TINY_FIT, TINY_GREY, toy_domain
 
@@ -141,3 +143,10 @@ def test_seeds_may_be_named(bench: Bench, rows: list[Row]) -> None:
 def test_seeds_that_cannot_be_are_refused(bench: Bench, seeds: list[int]) -> None:
     with pytest.raises(ValueError, match="seeds must be different numbers"):
         run(bench, seeds=seeds)
+
+
+def test_numpys_integers_are_seeds_too() -> None:
+    assert list_seeds(np.int64(2)) == [0, 1]  # type: ignore[arg-type]
+    assert [type(seed) for seed in list_seeds([np.int64(3), 5])] == [int, int]  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="each of seeds must be a whole number"):
+        list_seeds([1.0])  # type: ignore[list-item]

@@ -124,6 +124,16 @@ def test_another_precision_is_refused() -> None:
         FitSettings(precision="fp16")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("steps", range(2, 13))
+@pytest.mark.parametrize("settle", [True, False])
+def test_the_shortest_runs_have_a_schedule(settle: bool, steps: int) -> None:
+    optimiser, schedule = new_optimiser(nn.Linear(2, 2), 0.01, 0.0, steps, settle=settle)
+    for _ in range(steps - 1):
+        optimiser.step()
+        schedule.step()
+        assert 0.0 <= optimiser.param_groups[0]["lr"] <= 0.01 + 1e-9
+
+
 @pytest.mark.parametrize(("settle", "last"), [(True, 0.0), (False, 0.01)])
 def test_the_learning_rate_falls_to_zero_or_stays_at_its_peak(settle: bool, last: float) -> None:
     optimiser, schedule = new_optimiser(nn.Linear(2, 2), 0.01, 0.0, 50, settle=settle)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 from collections.abc import Callable
@@ -372,3 +373,10 @@ def test_a_folder_that_is_moved_keeps_its_fingerprint(write_image: WriteImage, t
     before = FolderDomain(tmp_path / "here").fingerprint()
     (tmp_path / "here").rename(tmp_path / "there")
     assert FolderDomain(tmp_path / "there").fingerprint() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_no_image(write_image: WriteImage, tmp_path: Path) -> None:
+    write_image("a.png")
+    os.mkfifo(tmp_path / "b.png")
+    assert len(FolderDomain(tmp_path, size=16)) == 1

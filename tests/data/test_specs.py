@@ -42,12 +42,14 @@ def test_folder_is_opened_with_all_options(write_image: WriteImage, tmp_path: Pa
     assert domain.name == str(tmp_path / "pictures")
 
 
-def test_name_wins_over_a_folder_of_that_name(
+def test_what_may_be_a_name_or_a_folder_is_not_guessed(
     write_image: WriteImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_image("digits/a.png")
     monkeypatch.chdir(tmp_path)
-    assert len(open_domain("digits")) == 1000
+    with pytest.raises(DomainError, match=r"write \./digits for the folder, digits:train for the data set"):
+        open_domain("digits")
+    assert len(open_domain("digits:train")) == 1000
     assert len(open_domain("./digits")) == 1
 
 

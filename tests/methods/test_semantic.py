@@ -53,11 +53,14 @@ def test_the_term_is_the_cross_entropy_of_the_true_labels() -> None:
 
 def test_the_classifier_sees_translations_of_a_with_prior_styles() -> None:
     inner, classifier, pair = Munit(TINY), ConstantLogits(), tiny_pair()
-    SemanticConsistency(inner, classifier).semantic_loss(pair)
+    method = SemanticConsistency(inner, classifier)
+    method.semantic_loss(pair)
     style = torch.randn(2, 1, 3, generator=torch_generator(pair.seed, "style", "semantic"))
     with torch.no_grad():
         expected = inner.translator("a", "b").translate(pair.a, style)[:, 0]
-    assert torch.equal(classifier.seen[0], expected)
+    (asked,) = method.hidden_networks()
+    assert isinstance(asked, ConstantLogits)
+    assert torch.equal(asked.seen[0], expected)
 
 
 def test_the_term_moves_the_translator_and_never_the_classifier(tmp_path: Path) -> None:
@@ -67,22 +70,35 @@ def test_the_term_moves_the_translator_and_never_the_classifier(tmp_path: Path) 
     method.semantic_loss(tiny_pair()).backward()
     moved = [p.grad is not None and bool(p.grad.any()) for p in method.translator("a", "b").parameters()]
     assert any(moved)
-    assert all(parameter.grad is None for parameter in classifier.parameters())
+    (asked,) = method.hidden_networks()
+    assert asked is not None
+    assert all(parameter.grad is None for parameter in asked.parameters())
     tiny_trainer(tmp_path, replace(TINY_TRAINING, max_steps=2), method).run(progress=False)
-    assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
-    assert not classifier.training
+    assert all(torch.equal(value, before[name]) for name, value in asked.state_dict().items())
+    assert not asked.training
 
 
 def test_the_classifier_stays_in_evaluation_mode_when_the_method_trains() -> None:
-    classifier = ConstantLogits().train()
-    SemanticConsistency(Munit(TINY), classifier).train()
-    assert not classifier.training
-    assert not classifier.dropout.training
+    method = SemanticConsistency(Munit(TINY), ConstantLogits().train()).train()
+    (asked,) = method.hidden_networks()
+    assert isinstance(asked, ConstantLogits)
+    assert not asked.training
+    assert not asked.dropout.training
+
+
+def test_the_callers_classifier_may_be_trained_on() -> None:
+    classifier = tiny_classifier(3).train()
+    for parameter in classifier.parameters():
+        parameter.requires_grad_(True)
+    SemanticConsistency(Munit(TINY), classifier)
+    assert classifier.training
+    assert all(parameter.requires_grad for parameter in classifier.parameters())
 
 
 def test_the_classifier_is_not_saved_but_moves_with_the_weights() -> None:
-    classifier = tiny_classifier(3)
-    method = SemanticConsistency(Munit(TINY), classifier)
+    method = SemanticConsistency(Munit(TINY), tiny_classifier(3))
+    (classifier,) = method.hidden_networks()
+    assert classifier is not None
     assert method.state_dict().keys() == {f"method.{name}" for name in Munit(TINY).state_dict()}
     assert method.to("meta") is method
     assert {parameter.device.type for parameter in classifier.parameters()} == {"meta"}

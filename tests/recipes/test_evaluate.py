@@ -123,6 +123,7 @@ def test_a_target_without_a_test_split_needs_one(tmp_path: Path, target: object)
 def test_an_unlabelled_test_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LabelMissingError, match="test has no labels"):
         run(tmp_path / "rows.json", test=toy_domain("test", labelled=False))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["test", "target"])

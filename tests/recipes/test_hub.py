@@ -120,6 +120,12 @@ def test_pushing_uploads_the_checkpoint_and_its_card(method: Munit, monkeypatch:
     assert kinds == [".json", ".md", ".safetensors"]
 
 
+@pytest.mark.parametrize("name", ["/missing/folder", "runs/night/checkpoint", "../x", "night"])
+def test_what_is_neither_folder_nor_repository_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match=r"there is no folder .*, and a repository is called owner/name"):
+        munitaug.from_pretrained(name)
+
+
 def test_the_missing_package_is_named(method: Munit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"someone/model is no folder here.*munitaug\[hub\]"):

@@ -197,6 +197,7 @@ def test_named_domains_and_presets_are_opened(tmp_path: Path) -> None:
 
 REFUSED: list[tuple[dict[str, object], type[Exception], str]] = [
     ({"method": "gan"}, ValueError, "method must be one of munit.*, got 'gan'"),
+    ({"method": "cyclegan"}, ValueError, "cyclegan takes a CycleGanConfig, got a MunitConfig"),
     ({"source": toy_domain("mute", labelled=False)}, LabelMissingError, "mute has no labels"),
     ({"semantic": SemanticOptions(1.0, FitSettings(classifier="lenett"))}, ValueError, "classifier must be"),
     (

@@ -374,6 +374,13 @@ def test_transform_sees_each_variant_alone() -> None:
     assert shapes == [(3, 16, 16)] * (K + 1)
 
 
+@pytest.mark.parametrize("number", [np.int64(2), torch.tensor(2), np.uint8(2)])
+def test_a_number_of_another_kind_is_the_same_item(number: Any) -> None:
+    dataset = variants_of(Numbers())
+    assert torch.equal(dataset.styles(number), dataset.styles(2))
+    assert torch.equal(dataset[number][0], dataset[2][0])
+
+
 def test_negative_numbers_count_from_the_end() -> None:
     data = variants_of(Numbers())
     assert data[-1][1] == 14
@@ -408,6 +415,7 @@ def test_item_without_a_usable_image_is_refused(item: object, error: type[Except
         ({"variants": 0}, ValueError, "^variants must be"),
         ({"seed": None}, TypeError, "seed must be an integer"),
         ({"seed": 1.5}, TypeError, "seed must be an integer"),
+        ({"seed": 2**63}, ValueError, "seed must be a 64-bit signed number, got 9223372036854775808"),
         ({"style": "exemplar"}, ValueError, "needs images"),
     ],
 )

@@ -215,8 +215,12 @@ class TestRefusals:
     def test_tries(self) -> None:
         with pytest.raises(ValueError, match="tries must be at least 0, got -1"):
             LabelGuard(BrightnessClassifier(), tries=-1)
-        with pytest.raises(TypeError, match="tries must be an integer"):
+        with pytest.raises(TypeError, match=r"tries must be a whole number, got 1\.5"):
             LabelGuard(BrightnessClassifier(), tries=1.5)  # type: ignore[arg-type]
+
+    def test_channels(self) -> None:
+        with pytest.raises(ValueError, match="channels must be 1 to 4, or None for the translator's, got 0"):
+            LabelGuard(BrightnessClassifier(), channels=0)
 
     def test_fallback(self) -> None:
         with pytest.raises(ValueError, match='fallback must be "original" or "last"'):
