@@ -251,3 +251,7 @@ def trainable(method: Method) -> dict[str, nn.Parameter]:
 def count_parameters(network: nn.Module) -> int:
     """Gives how many trainable numbers a network has."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def squares(maps: list[Tensor], wanted: float) -> float:
+    return sum((each - wanted).square().mean().item() for each in maps)

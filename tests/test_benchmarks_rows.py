@@ -132,3 +132,10 @@ def test_a_plan_that_is_part_of_another_joins_it() -> None:
     assert len(main_settings([parse_result(text) for text in [*lines, other]])[0]) == 3
     unclear = line(plan=fuller | {"translator_steps": 6}, seed=5)
     assert len(main_settings([parse_result(text) for text in [*lines, unclear]])[0]) == 2
+
+
+@pytest.mark.parametrize("sizes", [(16, 28), (28, 16)])
+def test_of_equally_many_runs_the_later_are_taken_whatever_their_accuracy(sizes: tuple[int, int]) -> None:
+    runs = {16: {"date": "2026-11-22", "accuracy": 50.0}, 28: {"date": "2026-11-21", "accuracy": 60.0}}
+    results = [parse_result(line(size=size, **runs[size])) for size in sizes]
+    assert [result.setting.size for result in main_settings(results)[0]] == ["16"]

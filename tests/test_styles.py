@@ -311,3 +311,10 @@ def test_a_bank_that_changes_later_changes_no_styles() -> None:
 def test_a_mixture_of_too_little_is_refused(codes: int, components: int) -> None:
     with pytest.raises(ValueError, match=f"at least 2 codes and 1 component, got {codes} and {components}"):
         MixtureStyles(torch.randn(codes, 3), components)
+
+
+@pytest.mark.parametrize("kind", ["spherical", "linear"])
+def test_the_ends_of_the_way_are_exactly_the_codes(kind: Literal["spherical", "linear"]) -> None:
+    start, end = torch.randn(2, 500, 8)
+    assert torch.equal(interpolate_styles(start, end, 0.0, kind), start)
+    assert torch.equal(interpolate_styles(start, end, 1.0, kind), end)

@@ -17,6 +17,7 @@ from torch import Tensor
 from munitaug.adaptation import build_classifier
 from munitaug.checkpoint import load_method, save_method
 from munitaug.data.loader import UnpairedLoader
+from munitaug.images import pad_to_multiple
 from munitaug.method import Loss, Method
 from munitaug.methods import METHODS, SemanticConsistency
 from munitaug.training import TrainConfig, Trainer
@@ -328,3 +329,12 @@ def test_semantic_consistency_adds_one_term_to_any_method(inner: str) -> None:
         method.get_buffer("finished_steps").fill_(99)  # after the warm-up
     assert semantic_pair_losses(wrapped).keys() - semantic_pair_losses(method).keys() == {"semantic"}
     assert wrapped.core is method
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_styles_are_of_images_padded_as_in_training(name: str) -> None:
+    image = torch.rand(2, 3, 17, 30) * 2 - 1
+    for translator in translators(CASES[name].make(0, 3).eval()):
+        if translator.reads_styles:
+            padded = pad_to_multiple(image, translator.size_multiple)[0]
+            assert torch.equal(translator.encode_style(image), translator.encode_style(padded))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from munitaug.losses import half_distances, pairwise_distances
+from munitaug.losses import half_distances, mean_absolute_difference, pairwise_distances
 from munitaug.method import OptimiserSettings
 from munitaug.methods import DistanceGan, DistanceGanConfig
 from munitaug.types import Pair
 from tests.methods.cases import TINY_DISTANCE
+from tests.oracles import SIDES, squares
 from tests.tiny import tiny_pair
 
 
@@ -168,3 +170,23 @@ def test_the_pool_is_part_of_the_training_state() -> None:
     after = {name: len(value) for name, value in method.state_dict().items() if "pools" in name}
     assert set(before.values()) == {0}
     assert set(after.values()) == {2}
+
+
+@torch.no_grad()
+def test_every_term_is_its_formula() -> None:
+    weights: dict[str, Any] = {"weight_gan": 2.0, "weight_distance": 3.0, "weight_cycle": 5.0, "weight_identity": 7.0}
+    method, pair = DistanceGan(replace(TINY_DISTANCE, **weights), seed=3), tiny_pair(count=3)
+    for parameter in method.discriminators.parameters():
+        parameter.mul_(15.0)  # scores of order 1, so that they weigh
+    images, made, judged = {"a": pair.a, "b": pair.b}, {}, {}
+    for target, source in SIDES:
+        there, back, judge = method.generators[source], method.generators[target], method.discriminators[target]
+        real, fake = images[target], there(images[source])
+        judged[f"gan_{target}"] = 0.5 * 2.0 * (squares(judge(real), 1.0) + squares(judge(fake), 0.0))
+        made[f"gan_{target}"] = 2.0 * squares(judge(fake), 1.0)
+        made[f"distance_{target}"] = 3.0 * method.distance_loss(images[source], fake, source, target).item()
+        made[f"cycle_{source}"] = 5.0 * mean_absolute_difference(back(fake), images[source]).item()
+        made[f"identity_{target}"] = 7.0 * mean_absolute_difference(there(real), real).item()
+    for phase, wanted in zip(method.phases(), (judged, made), strict=True):
+        terms = {name: value.item() for name, value in phase.loss(pair).items()}
+        assert terms == pytest.approx(wanted, rel=1e-4)

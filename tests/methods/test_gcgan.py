@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from munitaug.losses import mean_absolute_difference, pairwise_distances
 from munitaug.method import OptimiserSettings
 from munitaug.methods import GcGan, GcGanConfig
 from munitaug.methods.gcgan import Geometry, geometry_loss, turn, turn_back
 from tests.methods.cases import TINY_GEOMETRY
+from tests.oracles import SIDES, squares
 from tests.tiny import tiny_pair
 
 GEOMETRIES: list[Geometry] = ["rotation", "flip"]
@@ -131,3 +134,35 @@ def test_one_image_of_each_domain_has_no_distance_to_keep() -> None:
     GcGan(TINY_GEOMETRY).check(tiny_pair(count=1))
     with pytest.raises(ValueError, match="take batch_size 2 or more, or weight_distance 0"):
         GcGan(replace(TINY_GEOMETRY, weight_distance=1.0)).check(tiny_pair(count=1))
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@torch.no_grad()
+def test_every_term_is_its_formula(geometry: Geometry) -> None:
+    weights: dict[str, Any] = {"weight_gan": 2.0, "weight_geometry": 3.0, "weight_identity": 5.0, "weight_cycle": 7.0}
+    method = GcGan(replace(TINY_GEOMETRY, geometry=geometry, weight_distance=11.0, **weights), seed=3)
+    for judges in (method.discriminators, method.turned_discriminators):
+        for parameter in judges.parameters():
+            parameter.mul_(15.0)  # scores of order 1, so that they weigh
+    pair = tiny_pair(count=3)
+    images, made, judged = {"a": pair.a, "b": pair.b}, {}, {}
+    for target, source in SIDES:
+        there, back = method.generators[source], method.generators[target]
+        upright, turned = method.discriminators[target], method.turned_discriminators[target]
+        fake, turned_fake = there(images[source]), there(turn(images[source], geometry))
+        real, turned_real = images[target], turn(images[target], geometry)
+        judged[f"gan_{target}"] = 0.5 * 2.0 * (squares(upright(real), 1.0) + squares(upright(fake), 0.0))
+        judged[f"gan_turned_{target}"] = (
+            0.5 * 2.0 * (squares(turned(turned_real), 1.0) + squares(turned(turned_fake), 0.0))
+        )
+        made[f"gan_{target}"] = 2.0 * squares(upright(fake), 1.0)
+        made[f"gan_turned_{target}"] = 2.0 * squares(turned(turned_fake), 1.0)
+        made[f"geometry_{target}"] = 3.0 * geometry_loss(fake, turned_fake, geometry).item()
+        same = mean_absolute_difference(there(real), real) + mean_absolute_difference(there(turned_real), turned_real)
+        made[f"identity_{target}"] = 5.0 * same.item()
+        made[f"cycle_{source}"] = 7.0 * mean_absolute_difference(back(fake), images[source]).item()
+        before, after = pairwise_distances(images[source]), pairwise_distances(fake)
+        made[f"distance_{target}"] = 11.0 * (before - after).abs().mean().item()
+    for phase, wanted in zip(method.phases(), (judged, made), strict=True):
+        terms = {name: value.item() for name, value in phase.loss(pair).items()}
+        assert terms == pytest.approx(wanted, rel=1e-4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,9 +12,11 @@ import torch
 import munitaug
 from munitaug.checkpoint import load_method
 from munitaug.data.domain import ArrayDomain
+from munitaug.losses import mean_absolute_difference
 from munitaug.methods import MultiDomain, MultiDomainConfig, Munit, SemanticConsistency
 from munitaug.types import LabelMissingError, Pair
 from tests.methods.cases import TINY_DOMAINS
+from tests.oracles import SIDES, squares
 from tests.tiny import TINY, TINY_TRAINING, tiny_classifier, tiny_domain, tiny_pair
 
 THREE = replace(TINY_DOMAINS, domains=("x", "y", "z"))
@@ -210,3 +212,56 @@ def test_presets() -> None:
     assert MultiDomainConfig.preset("small").width == 16
     with pytest.raises(ValueError, match="preset must be one of"):
         MultiDomainConfig.preset("huge")
+
+
+THREE = replace(TINY_DOMAINS, domains=("x", "y", "z"))
+
+
+@torch.no_grad()
+def test_every_term_is_its_formula() -> None:
+    weights: dict[str, Any] = {
+        "weight_gan": 2.0,
+        "weight_image": 3.0,
+        "weight_style": 5.0,
+        "weight_content": 7.0,
+        "weight_cycle": 11.0,
+    }
+    method, pair = MultiDomain(replace(THREE, **weights), seed=3), pair_of("z", "x")
+    for parameter in method.discriminator.parameters():
+        parameter.mul_(15.0)  # scores of order 1, so that they weigh
+    keys, images = {"a": "z", "b": "x"}, {"a": pair.a, "b": pair.b}
+    contents = {side: method.content_encoder(image) for side, image in images.items()}
+    own = {side: method.encode_style(image, keys[side]) for side, image in images.items()}
+    for phase in method.phases():
+        drawn = dict(zip("ab", method._draw_styles(pair, phase.name), strict=True))
+        wanted = {}
+        for side, other in SIDES:
+            key, image, content = keys[side], images[side], contents[other]
+            fake = method.decode(content, drawn[side], key)
+            if phase.name == "discriminator":
+                real_and_fake = squares(method._maps(image, key), 1.0) + squares(method._maps(fake, key), 0.0)
+                wanted[f"gan_{side}"] = 2.0 * real_and_fake
+                continue
+            again = method.content_encoder(fake)
+            wanted[f"gan_{side}"] = 2.0 * squares(method._maps(fake, key), 1.0)
+            for name, weight, one, two in (
+                ("image", 3.0, method.decode(contents[side], own[side], key), image),
+                ("style", 5.0, method.encode_style(fake, key), drawn[side]),
+                ("content", 7.0, again, content),
+                ("cycle", 11.0, method.decode(again, own[other], keys[other]), images[other]),
+            ):
+                wanted[f"{name}_{side}"] = weight * mean_absolute_difference(one, two).item()
+        terms = {name: value.item() for name, value in phase.loss(pair).items()}
+        assert terms == pytest.approx(wanted, rel=1e-4)
+
+
+def test_contents_are_drawn_towards_those_of_the_source_and_not_the_other_way() -> None:
+    method, pair = MultiDomain(THREE, seed=3), pair_of("x", "y")
+    contents = {f"content_{side}": method.content_encoder(image) for side, image in (("a", pair.a), ("b", pair.b))}
+    leaves = {name: content.detach().requires_grad_() for name, content in contents.items()}
+    term = method.phases()[1].loss(replace(pair, shared=leaves))["content_a"]
+    (gradient,) = torch.autograd.grad(term, leaves["content_b"])
+    fake = method.decode(leaves["content_b"], method._draw_styles(pair, "generator")[0], "x")
+    wanted = mean_absolute_difference(method.content_encoder(fake), leaves["content_b"].detach())
+    (expected,) = torch.autograd.grad(THREE.weight_content * wanted, leaves["content_b"])
+    torch.testing.assert_close(gradient, expected)

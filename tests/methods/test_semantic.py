@@ -15,6 +15,7 @@ from munitaug.method import Phase
 from munitaug.methods import Munit, SemanticConsistency
 from munitaug.random import torch_generator
 from munitaug.types import LabelMissingError, Pair
+from tests.methods.cases import CASES
 from tests.tiny import CLASSES, TINY, TINY_TRAINING, tiny_classifier, tiny_pair, tiny_trainer
 
 
@@ -144,3 +145,15 @@ def test_a_method_that_never_trains_its_translator_is_refused() -> None:
 
     with pytest.raises(ValueError, match="munit has no phase that trains its translator"):
         SemanticConsistency(DiscriminatorOnly(TINY), tiny_classifier(CLASSES))
+
+
+def test_the_classifier_sees_no_padding_of_what_losses_share() -> None:
+    for inner in (Munit(TINY), CASES["cut"].make(0, 3)):
+        method, pair = SemanticConsistency(inner, ConstantLogits()), tiny_pair(side=18)
+        (classifier,) = method.hidden_networks()
+        assert isinstance(classifier, ConstantLogits)
+        method.semantic_loss(pair)
+        method.semantic_loss(replace(pair, shared=method.shared(pair)))
+        alone, shared = classifier.seen
+        assert shared.shape == pair.a.shape
+        torch.testing.assert_close(shared, alone, atol=1e-5, rtol=1e-4)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from munitaug.losses import divergence_from_normal
+from munitaug.losses import divergence_from_normal, mean_absolute_difference
 from munitaug.methods import SemanticConsistency, TransGaga, TransGagaConfig
 from munitaug.methods.transgaga import PositionCode, TransGagaTranslator, bump_maps
+from munitaug.networks.landmarks import concentration_loss, heatmaps_to_moments, separation_loss
+from munitaug.networks.texture import gram_matrices
+from munitaug.random import torch_generator
 from tests.methods.cases import TINY_LANDMARKS
+from tests.oracles import SIDES, squares
 from tests.tiny import tiny_classifier, tiny_pair
 
 
@@ -159,3 +164,115 @@ def test_a_configuration_that_cannot_be_is_refused(changes: dict[str, object], m
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(ValueError, match="preset must be one of"):
         TransGagaConfig.preset("huge")
+
+
+WEIGHTS = {
+    "weight_image": 2.0, "weight_kl": 3.0, "weight_separation": 5.0, "weight_concentration": 7.0, "weight_gan": 11.0,
+    "weight_code_gan": 13.0, "weight_code_cycle": 17.0, "weight_cycle": 19.0, "weight_appearance": 23.0,
+}  # fmt: skip
+
+
+class Oracle:
+    """The parts of a TransGaGa, put together by hand."""
+
+    def __init__(self, method: TransGaga) -> None:
+        self.method, self.pair = method, tiny_pair()
+        self.images = {"a": self.pair.a, "b": self.pair.b}
+        self.parts = {key: self.apart(key, image) for key, image in self.images.items()}
+
+    def apart(self, key: str, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        coder = self.method._coder(key)
+        means, deviations = heatmaps_to_moments(coder.landmark_encoder(image))
+        return means, deviations, *coder.appearance_encoder(image)
+
+    def code(self, key: str, means: Tensor) -> Tensor:
+        return cast(PositionCode, self.method.positions[key]).encode(means)
+
+    def carried(self, source: str, target: str, means: Tensor, appearance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        code = self.method.mappers[f"geometry_{source}"](self.code(source, means))
+        positions = cast(PositionCode, self.method.positions[target]).decode(code)
+        return code, positions, self.method.mappers[f"appearance_{source}"](appearance)
+
+    def image(self, key: str, means: Tensor, appearance: Tensor) -> Tensor:
+        return self.method._coder(key).decode(bump_maps(means, 16, 16, 0.1), appearance)
+
+    def drawn(self, phase: str, key: str) -> Tensor:
+        return torch.randn(2, 3, generator=torch_generator(self.pair.seed, "style", phase, key))
+
+    def squares(self, judge: str, x: Tensor, wanted: float) -> float:
+        return squares(self.method.discriminators[judge](x), wanted)
+
+    def fakes(self, phase: str, source: str, target: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        means, _, appearance, _ = self.parts[source]
+        code, positions, carried = self.carried(source, target, means, appearance)
+        fake, varied = (self.image(target, positions, each) for each in (carried, self.drawn(phase, target)))
+        return code, carried, fake, varied
+
+    def discriminator_terms(self) -> dict[str, float]:
+        terms = {}
+        for target, source in SIDES:
+            code, carried, fake, varied = self.fakes("discriminator", source, target)
+            means, _, appearance, _ = self.parts[target]
+            for name, weight, real, made in (
+                ("image", 11.0, self.images[target], torch.cat([fake, varied])),
+                ("geometry", 13.0, self.code(target, means), code),
+                ("appearance", 13.0, appearance, carried),
+            ):
+                judge = f"{name}_{target}"
+                terms[judge] = weight * (self.squares(judge, real, 1.0) + self.squares(judge, made, 0.0))
+        return terms
+
+    def generator_terms(self) -> dict[str, float]:
+        terms: dict[str, Tensor | float] = {}
+        for target, source in SIDES:
+            means, deviations, appearance, log_variance = self.parts[source]
+            sampled = appearance + self.drawn("posterior", source) * log_variance.exp().sqrt()
+            again = self.image(source, means, sampled)
+            terms[f"image_{source}"] = 2.0 * mean_absolute_difference(again, self.images[source])
+            terms[f"kl_{source}"] = 3.0 * divergence_from_normal(appearance, log_variance)
+            terms[f"separation_{source}"] = 5.0 * separation_loss(means, TINY_LANDMARKS.separation_deviation)
+            terms[f"concentration_{source}"] = 7.0 * concentration_loss(deviations)
+            way = f"{source}2{target}"
+            code, carried, fake, varied = self.fakes("generator", source, target)
+            terms[f"gan_{way}"] = 11.0 * self.squares(f"image_{target}", torch.cat([fake, varied]), 1.0)
+            terms[f"geometry_gan_{way}"] = 13.0 * self.squares(f"geometry_{target}", code, 1.0)
+            terms[f"appearance_gan_{way}"] = 13.0 * self.squares(f"appearance_{target}", carried, 1.0)
+            geometry_again = self.method.mappers[f"geometry_{target}"](code)
+            appearance_again = self.method.mappers[f"appearance_{target}"](carried)
+            terms[f"code_cycle_{way}"] = 17.0 * (
+                mean_absolute_difference(geometry_again, self.code(source, means))
+                + mean_absolute_difference(appearance_again, appearance)
+            )
+            seen, _, look, _ = self.apart(target, fake)
+            _, positions, carried_back = self.carried(target, source, seen, look)
+            back = self.image(source, positions, carried_back)
+            terms[f"cycle_{way}"] = 19.0 * mean_absolute_difference(back, self.images[source])
+            (features,) = self.method.hidden_networks()
+            assert features is not None
+            grams = gram_matrices(features(fake)), gram_matrices(features(self.images[source]))
+            terms[f"appearance_{way}"] = 23.0 * mean_absolute_difference(*grams)
+        return {name: float(value) for name, value in terms.items()}
+
+
+@torch.no_grad()
+def test_every_term_is_its_formula() -> None:
+    method = TransGaga(replace(TINY_LANDMARKS, **WEIGHTS), seed=3)  # type: ignore[arg-type]
+    method.prepare(iter([tiny_pair(count=8, seed=1), tiny_pair(count=8, seed=2)]))
+    for parameter in method.discriminators.parameters():
+        parameter.mul_(15.0)  # scores of order 1, so that they weigh
+    oracle = Oracle(method)
+    discriminator, generator = method.phases()
+    for phase, wanted in (
+        (discriminator, oracle.discriminator_terms()),
+        (generator, oracle.generator_terms()),
+    ):
+        terms = {name: value.item() for name, value in phase.loss(oracle.pair).items()}
+        assert terms == pytest.approx(wanted, rel=1e-3)
+
+
+def test_a_carried_style_is_that_of_the_source_encoder_carried_over() -> None:
+    method = TransGaga(TINY_LANDMARKS, seed=3).eval()
+    translator, x = method.translator("a", "b"), tiny_pair().a
+    assert isinstance(translator, TransGagaTranslator)
+    wanted = method.mappers["appearance_a"](method._coder("a").appearance_encoder(x)[0])
+    assert torch.equal(translator.carried_style(x), wanted)

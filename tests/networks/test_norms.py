@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from munitaug.networks.norms import MunitLayerNorm, adaptive_instance_norm, instance_norm
+from munitaug.networks.pixels_first import pixels_first
 from tests.oracles import adain_by_loops, munit_layer_norm_by_numpy
 
 
@@ -134,3 +135,17 @@ def test_an_activated_norm_is_the_activation_of_the_norm() -> None:
     assert torch.equal(instance_norm(x, "relu"), instance_norm(x).relu())
     styled = adaptive_instance_norm(x, shift, scale)
     assert torch.equal(adaptive_instance_norm(x, shift, scale, "relu"), styled.relu())
+
+
+@pytest.mark.parametrize("results", [1, 3])
+def test_an_activated_norm_is_the_activation_of_the_norm_in_either_order(results: int) -> None:
+    x, shift, scale = torch.randn(2, 3, 4, 5), torch.randn(2 * results, 3), torch.randn(2 * results, 3)
+    for maps in (x, pixels_first(x)):
+        assert torch.equal(instance_norm(maps, "relu"), instance_norm(maps).relu())
+        styled = adaptive_instance_norm(maps, shift, scale)
+        assert torch.equal(adaptive_instance_norm(maps, shift, scale, "relu"), styled.relu())
+
+
+def test_layer_norm_of_bfloat16_adds_eps_to_deviations_near_it() -> None:
+    norm, x = MunitLayerNorm(4), (torch.randn(2, 4, 8, 8) * 3e-5).bfloat16()
+    torch.testing.assert_close(norm(x).float(), norm(x.float()), atol=0.03, rtol=0.02)

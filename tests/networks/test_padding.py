@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from munitaug.networks.blocks import reflect_pad
 from munitaug.networks.padding import Border, pad
 
 
@@ -41,3 +42,10 @@ def test_maps_keep_their_dtype_under_autocast_and_so_do_gradients() -> None:
         out = pad(x, 1, "reflect")
     assert out.dtype == torch.bfloat16
     assert torch.autograd.grad(out.sum(), x)[0].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 5), (1, 1, 5, 1)])
+def test_a_map_of_which_one_side_is_too_small_to_reflect_repeats_both_edges(shape: tuple[int, ...]) -> None:
+    x = torch.arange(5.0).view(shape)
+    wanted = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
+    assert torch.equal(reflect_pad(x, 1), wanted)

@@ -68,3 +68,12 @@ def test_images_of_a_batch_are_judged_one_by_one() -> None:
 def test_sizes_that_cannot_be_are_refused(fields: tuple[int, int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PatchGanShape(*fields)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("layers", [3, 5])
+def test_scores_of_the_smallest_images_depend_on_the_image(layers: int, antialias: bool) -> None:
+    """A map of one number would be normalised to 0, whatever the image."""
+    discriminator = PatchGan(PatchGanShape(1, 2, layers, antialias))
+    (scores,) = discriminator(torch.rand(2, 1, 16, 16))
+    assert not torch.allclose(scores[0], scores[1], atol=1e-4)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -516,3 +517,15 @@ def test_a_disk_that_is_really_full(
     subprocess.run(["mount", "-o", "remount,size=1m", str(small_disk)], check=True)
     assert run(path).read_bytes() == whole.read_bytes()
     assert [file.name for file in small_disk.iterdir()] == ["aug.h5"]
+
+
+def test_other_source_images_are_another_run(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from munitaug.offline import plan
+
+    monkeypatch.setattr(plan, "PART_BYTES", 8 * 2 * 3 * 16 * 16)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "aug.h5", should_stop=stop_after(3))
+    domain = make_domain()
+    others = ArrayDomain("toy", 255 - domain.images(range(len(domain))), domain.labels, domain.class_names)
+    with pytest.raises(ValueError, match=r"config\.source_sha256 was"):
+        run(tmp_path / "aug.h5", domain=others)

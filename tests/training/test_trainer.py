@@ -413,3 +413,32 @@ def test_what_the_thread_meets_ends_the_training(tmp_path: Path, monkeypatch: py
 
 def test_only_a_gpu_is_read_ahead_for(tmp_path: Path) -> None:
     assert not tiny_trainer(tmp_path).reads_ahead
+
+
+def test_what_draws_from_the_global_generator_draws_by_seed_and_step(tmp_path: Path) -> None:
+    def drawn_by(folder: str, seed: int) -> list[float]:
+        numbers: list[float] = []
+
+        def term(step: int, weight: nn.Parameter) -> Tensor:
+            numbers.append(torch.rand(()).item())
+            return 0.0 * weight.sum()
+
+        config = replace(TINY_TRAINING, max_steps=4)
+        trainer = tiny_trainer(tmp_path / folder, config, MunitWithTerm(TINY, term))
+        trainer.config = replace(config, seed=seed)  # the loader's seed stays, which the term knows steps by
+        torch.manual_seed(len(folder))
+        trainer.run(progress=False)
+        return numbers
+
+    first = drawn_by("first", 0)
+    assert len(set(first)) == 4
+    assert drawn_by("once more", 0) == first
+    assert not set(first) & set(drawn_by("another", 1))
+
+
+def test_betas_and_weight_decay_reach_every_optimiser(tmp_path: Path) -> None:
+    settings = OptimiserSettings(lr=1e-3, betas=(0.25, 0.75), weight_decay=0.125)
+    trainer = tiny_trainer(tmp_path, method=Munit(replace(TINY, optimiser=settings)))
+    for optimiser in trainer.optimisers.values():
+        (group,) = optimiser.param_groups
+        assert (group["betas"], group["weight_decay"]) == ((0.25, 0.75), 0.125)

@@ -18,6 +18,7 @@ from torchvision import tv_tensors
 
 from munitaug.styles import BankStyles, StyleSource
 from munitaug.transforms import MUNITBatchTransform
+from munitaug.transforms.batch import BatchDraw
 from munitaug.transforms.guard import LabelGuard
 from tests.transforms.toys import (
     BrightnessTranslator,
@@ -550,3 +551,23 @@ def test_checkpoint_path_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     munit = MUNITBatchTransform(tmp_path, direction="b2a")
     assert repr(str(tmp_path)) in repr(munit)
     assert asked[0] == (str(tmp_path), "b2a", "cpu")
+
+
+def test_images_that_are_chosen_get_what_was_drawn_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_checkpoints(monkeypatch, frozen(BrightnessTranslator()), frozen(ShiftTranslator()))
+    munit = MUNITBatchTransform(
+        "digits",
+        num_variants=2,
+        direction={"a2b": 0.5, "b2a": 0.5},
+        strength=(0.0, 1.0),
+        p=0.5,
+        seed=0,
+        labels_getter=None,
+    )
+    batch = torch.rand(16, 3, 16, 16)
+    drawn = munit.draw(batch)
+    assert 0 < int(drawn.chosen.sum()) < 16
+    every = munit.translate(batch, BatchDraw(torch.ones(16, dtype=torch.bool), drawn.variants))
+    chosen = drawn.chosen.repeat_interleave(2).view(-1, 1, 1, 1)
+    wanted = torch.where(chosen, every, batch.repeat_interleave(2, dim=0))
+    torch.testing.assert_close(munit.translate(batch, drawn), wanted)

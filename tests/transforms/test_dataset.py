@@ -22,6 +22,7 @@ from munitaug.offline.generate import generate, item_styles
 from munitaug.styles import PriorStyles, StyleSource
 from munitaug.transforms import MUNITTransform, VariantDataset, variant_collate
 from munitaug.transforms.guard import LabelGuard
+from munitaug.transforms.samples import find_class
 from tests.transforms.test_batch import IsBright, LabelStyles
 from tests.transforms.toys import BrightnessTranslator, OneToOneTranslator, ShiftTranslator, frozen
 
@@ -519,3 +520,10 @@ def test_collate_takes_what_the_transform_gives() -> None:
 def test_collate_refuses_single_images() -> None:
     with pytest.raises(ValueError, match="B x K x C x H x W is needed"):
         variant_collate([(torch.zeros(3, 16, 16), 0)] * 2)
+
+
+@pytest.mark.parametrize("label", [[1.0, 1.0, 0.0], [0.2, 0.2, 0.2], [1.5, -0.5]])
+def test_numbers_whose_sum_is_not_one_are_no_weights_of_classes(label: list[float]) -> None:
+    assert find_class((None, torch.tensor([0.25, 0.75, 0.0])), "item 0") == 1
+    with pytest.raises(ValueError, match="which is no class"):
+        find_class((None, torch.tensor(label)), "item 0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from typing import Any
 
@@ -14,9 +15,11 @@ from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from munitaug.styles import StyleSource
 from munitaug.transforms import MUNITTransform
 from munitaug.transforms.guard import GuardCounts, LabelGuard
 from munitaug.transforms.variants import VariantMaker
+from munitaug.types import Content
 from tests.transforms.toys import BrightnessClassifier, BrightnessTranslator, EqualImages, frozen
 
 DARK = torch.full((3, 16, 16), 0.25)
@@ -265,3 +268,60 @@ class TestRefusals:
                 strength=1.0,
                 guard=LabelGuard(BrightnessClassifier()),
             )
+
+
+class HalfTranslator(BrightnessTranslator):
+    """Keeps the left half of the content; the right half tells the style."""
+
+    def decode(self, content: Content, style: Tensor) -> Tensor:
+        assert isinstance(content, Tensor)
+        return torch.cat([content[..., :8], super().decode(content[..., 8:], style)], dim=3)
+
+
+class RightHalf(BrightnessClassifier):
+    """Judges the right half alone."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images[..., 8:])
+
+
+def test_what_is_drawn_again_is_of_the_same_image() -> None:
+    levels = torch.tensor([0.1, 0.2, 0.3])
+    images = torch.full((3, 3, 16, 16), 0.25)
+    images[..., :8] = levels.view(-1, 1, 1, 1)
+    guard = LabelGuard(RightHalf(), tries=40)
+    variants = guarded(guard, HalfTranslator(), num_variants=8)(images)
+    assert guard.counts.redrawn > 5
+    torch.testing.assert_close(
+        brightness(variants[..., :8]), levels.double().view(3, 1).expand(3, 8), atol=1e-3, rtol=0
+    )
+    assert (brightness(variants[..., 8:]) < 0.5).all()
+
+
+class BrightAtFirst(StyleSource):
+    """Gives bright styles the first time, then dark ones."""
+
+    def __init__(self) -> None:
+        self.level = 3.0
+
+    def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
+        level, self.level = self.level, -2.0
+        return torch.full((n, k, 2), level)
+
+
+def test_what_is_drawn_again_has_the_strength_of_what_was_rejected() -> None:
+    guard = LabelGuard(BrightnessClassifier(), tries=2)
+    made = VariantMaker(
+        frozen(BrightnessTranslator()),
+        style=BrightAtFirst(),
+        direction="a2b",
+        device="cpu",
+        seed=0,
+        truncation=None,
+        strength=(0.6, 0.9),
+        guard=guard,
+    )
+    draw = made.draw(2, 4)
+    variants = made.translate(torch.full((2, 3, 16, 16), 0.25), draw)
+    styles = -2.0 * draw.strength + math.atanh(-0.5) * (1.0 - draw.strength)
+    torch.testing.assert_close(variants.mean(dim=(2, 3, 4)), (styles.tanh() + 1.0) / 2.0, atol=1e-4, rtol=0)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from munitaug.transforms import AugmentingLoader, MUNITBatchTransform, VariantDataset
 from munitaug.transforms import loader as loader_module
+from munitaug.transforms.batch import BatchDraw
 from munitaug.transforms.loader import _NoLane, _open_lane, _StreamLane, _ThreadLane
 from munitaug.types import Content
 from tests.transforms.toys import BrightnessTranslator, ShiftTranslator, frozen
@@ -352,3 +353,19 @@ def test_cuda_gives_the_batches_of_one_after_another() -> None:
     munit = transform(seed=3, device="cuda")
     expected = [munit([part.cuda() for part in batch]) for batch in batches()]
     assert_equal(list(AugmentingLoader(batches(), transform(seed=3, device="cuda"))), expected)
+
+
+@pytest.mark.parametrize("prefetch_batches", [0, 1, 2])
+def test_all_draws_are_made_in_the_thread_that_iterates(prefetch_batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    munit = MUNITBatchTransform(frozen(BrightnessTranslator()), num_variants=2)
+    threads: list[threading.Thread] = []
+    draw = munit.draw
+
+    def noting(batch: object) -> BatchDraw:
+        threads.append(threading.current_thread())
+        return draw(batch)
+
+    monkeypatch.setattr(munit, "draw", noting)
+    batches = [(torch.rand(3, 3, 16, 16), torch.arange(3)) for _ in range(4)]
+    assert len(list(AugmentingLoader(batches, munit, prefetch_batches=prefetch_batches))) == 4
+    assert threads == [threading.current_thread()] * 4

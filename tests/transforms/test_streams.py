@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from munitaug.transforms import MUNITTransform
+from munitaug.transforms import MUNITTransform, streams
 from munitaug.transforms.streams import RandomStream
 from tests.transforms.toys import BrightnessTranslator, EqualImages, frozen
 
@@ -170,3 +171,18 @@ def test_forks_after_threads_do_not_hang() -> None:
 def test_consecutive_calls_differ() -> None:
     drawn = brightness(transform(0), 10)
     assert all(first != second for first, second in pairwise(drawn))
+
+
+def test_workers_of_a_stream_that_was_used_before_never_repeat_either() -> None:
+    munit = transform(7)
+    used = brightness(munit, 2)
+    drawn = epochs(munit, "fork", False, None)
+    assert len({*used, *drawn}) == 14
+
+
+def test_a_copy_made_in_a_worker_goes_on_where_the_original_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "get_worker_info", lambda: SimpleNamespace(seed=3))
+    stream = RandomStream(7)
+    torch.rand(3, generator=stream.generator())
+    twin = copy.deepcopy(stream)
+    assert torch.equal(torch.rand(3, generator=twin.generator()), torch.rand(3, generator=stream.generator()))

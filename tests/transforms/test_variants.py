@@ -217,3 +217,15 @@ def test_banks_by_class_are_styles_by_class() -> None:
     assert set(styles[1].tolist()) == {2.0, 2.5}
     with pytest.raises(ValueError, match="ClassBankStyles goes by the class of the image"):
         MUNITTransform(frozen(BrightnessTranslator()), style=bank)
+
+
+def test_each_image_of_a_mix_gets_its_own_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_checkpoints(monkeypatch, frozen(BrightnessTranslator()), frozen(ShiftTranslator()))
+    made, images = maker("digits", direction=MIX, strength=(0.0, 1.0)), torch.rand(16, 3, 16, 16)
+    draw = made.draw(16, 2)
+    together = made.translate(images, draw)
+    alone = []
+    for i in range(16):
+        styles, strength, direction = (rows[i : i + 1] for rows in (draw.styles, draw.strength, draw.direction))
+        alone.append(made.translate(images[i : i + 1], Draw(styles, strength, direction, draw.retry_seed)))
+    torch.testing.assert_close(together, torch.cat(alone))
