@@ -24,7 +24,7 @@ def initialise_weights(module: nn.Module, kind: Initialisation, generator: torch
 
     ``kaiming`` is N(0, 2 / fan_in) (He et al. 2015), ``gaussian`` is N(0, 0.02), as NVlabs/MUNIT utils.py
     sets them for generators and discriminators. ``xavier`` is N(0, 0.02^2 * 2 / (fan_in + fan_out)) (Glorot & Bengio
-    2010), as CUT and GcGAN set them with their gain of 0.02.
+    2010), as CUT and GcGAN's photographs have them with their gain of 0.02.
 
     Args:
         module: its convolutions, linear layers and layer norms are changed in place.
