@@ -63,7 +63,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
 def seed_global(seed: int, device: torch.device | None = None) -> None:
     """Seeds torch's global generators of the CPU and of one GPU; ``torch.manual_seed`` would seed those of all GPUs."""
-    torch.default_generator.manual_seed(seed)
+    torch.default_generator.manual_seed(operator.index(seed))
     if device is not None and device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)

@@ -104,8 +104,10 @@ class SemanticConsistency(Method):
         """Gives the cross-entropy between the labels of a and the classifier's view of a's translations.
 
         Raises:
-            LabelMissingError: the pair has no labels. Labels on a GPU are not looked at, which would be waiting for it:
-                :meth:`check` does that before they are brought there.
+            LabelMissingError: the pair has no labels.
+            ValueError: the classifier does not know the labels.
+
+        Labels on a GPU are not looked at, which would be waiting for it: :meth:`check` does that before they go there.
         """
         if pair.label_a is None or pair.label_a.device.type == "cpu":
             _check_labels(pair)
@@ -116,6 +118,8 @@ class SemanticConsistency(Method):
         whole = drawn(pair, lambda generator: styles.sample(count, 1, generator), "style", "semantic")
         style = pair.rows(whole)
         logits = self._classifier[0](_translated(translator, pair, style))
+        if pair.label_a.device.type == "cpu":
+            _check_classes(pair.label_a, logits.shape[1])
         return F.cross_entropy(logits.float(), pair.label_a)
 
     def _is_of_source(self, pair: Pair) -> bool:
@@ -136,6 +140,15 @@ class SemanticConsistency(Method):
 def _check_labels(pair: Pair) -> None:
     if pair.label_a is None or bool((pair.label_a == UNLABELLED).any()):
         raise LabelMissingError("semantic consistency needs labels of the source images, but there are none")
+
+
+def _check_classes(labels: Tensor, classes: int) -> None:
+    low, high = (int(end) for end in labels.aminmax())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"the classifier knows classes 0 to {classes - 1}, but the source has labels {low} to {high}; take one "
+            "that was trained on the source's classes"
+        )
 
 
 def _translated(translator: Translator, pair: Pair, style: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from munitaug.settings import is_whole_number
 from munitaug.transforms.batch import MUNITBatchTransform
 from munitaug.transforms.samples import batch_to_device, map_tensors
 
@@ -48,7 +49,7 @@ class AugmentingLoader:
     def __init__(self, loader: Iterable[Any], transform: MUNITBatchTransform, *, prefetch_batches: int = 1) -> None:
         if not isinstance(transform, MUNITBatchTransform):
             raise TypeError(f"transform must be a MUNITBatchTransform, got {type(transform).__name__}")
-        if isinstance(prefetch_batches, bool) or not isinstance(prefetch_batches, int) or prefetch_batches < 0:
+        if not is_whole_number(prefetch_batches) or prefetch_batches < 0:
             raise ValueError(f"prefetch_batches must be an integer of at least 0, got {prefetch_batches!r}")
         self.loader = loader
         self.transform = transform

@@ -157,3 +157,11 @@ def test_the_classifier_sees_no_padding_of_what_losses_share() -> None:
         alone, shared = classifier.seen
         assert shared.shape == pair.a.shape
         torch.testing.assert_close(shared, alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("label", [10, -2])
+def test_labels_that_the_classifier_does_not_know_are_named(label: int) -> None:
+    method = SemanticConsistency(Munit(TINY), tiny_classifier(3))
+    pair = replace(tiny_pair(), label_a=torch.tensor([0, label]))
+    with pytest.raises(ValueError, match=f"knows classes 0 to .*, but the source has labels .*{label}"):
+        method.semantic_loss(pair)
