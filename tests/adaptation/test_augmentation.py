@@ -131,3 +131,10 @@ def test_without_elastic_moves_nothing_more_is_drawn() -> None:
     only()(images, first)
     torch.rand(3, 8, generator=second), torch.randn(images.shape, generator=second)
     assert torch.equal(torch.rand(5, generator=first), torch.rand(5, generator=second))
+
+
+def test_width_and_height_are_scaled_by_themselves() -> None:
+    draw = torch.rand(20, 8) * 2.0 - 1.0
+    matrices = ClassicAugmentation(rotation_deg=0.0, shear=0.0, scale=0.5, shift=0.0)._matrices(draw)
+    torch.testing.assert_close(matrices[:, 0, 0], 1.0 / (1.0 + 0.5 * draw[:, 1]))
+    torch.testing.assert_close(matrices[:, 1, 1], 1.0 / (1.0 + 0.5 * draw[:, 2]))

@@ -155,3 +155,18 @@ def test_weights_that_are_not_finite_are_no_result() -> None:
         fit(small(), batches, settings)
     with pytest.raises(DivergenceError, match=r"not finite; give a lower self_lr \(fit\.self_lr\)"):
         self_train(small(), task, settings, 0)
+
+
+def test_the_rate_peaks_after_three_tenths_and_ends_at_nothing_or_after_one_tenth_and_stays() -> None:
+    for settle, peak, end in ((True, 29, 0.0), (False, 9, 0.02)):
+        optimiser, schedule = new_optimiser(nn.Linear(2, 2), 0.02, 0.25, 100, settle=settle)
+        rates = []
+        for _ in range(99):
+            rates.append(optimiser.param_groups[0]["lr"])
+            optimiser.step()
+            schedule.step()
+        rates.append(optimiser.param_groups[0]["lr"])
+        assert rates[peak] == pytest.approx(0.02)
+        assert max(rates[:peak]) < rates[peak]
+        assert rates[-1] == pytest.approx(end, abs=1e-6)
+        assert [group["weight_decay"] for group in optimiser.param_groups] == [0.25]

@@ -101,3 +101,9 @@ def test_no_gradient_flows_into_the_teacher_that_confirms() -> None:
     confirmed_label_loss(known, logits, torch.tensor([0])).backward()
     assert known.grad is None
     assert logits.grad is not None
+
+
+def test_the_threshold_itself_is_sure_enough() -> None:
+    logits = torch.zeros(1, 2)  # a chance of one half each
+    assert view_consistency(logits, torch.tensor([[0.0, 1.0]]), threshold=0.5).item() > 0.5
+    assert view_consistency(logits, torch.tensor([[0.0, 1.0]]), threshold=0.51).item() == 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -21,8 +23,9 @@ from munitaug.adaptation import (
     self_training,
     source_batches,
 )
+from munitaug.adaptation.fit import update as plain_update
 from munitaug.adaptation.objectives import information_maximisation, view_consistency
-from munitaug.adaptation.self_training import LabelledViews, ViewsOf, translated_views
+from munitaug.adaptation.self_training import STRONG, WEAK, LabelledViews, ViewsOf, translated_views
 from munitaug.images import uint8_to_model
 from munitaug.methods import Munit
 from munitaug.random import torch_generator
@@ -226,17 +229,6 @@ def test_steps_are_told_and_telling_changes_nothing() -> None:
     assert all(torch.equal(listened[name], alone[name]) for name in alone)
 
 
-def test_the_result_is_the_average_of_the_last_updates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Updates that change nothing leave an average that is the start, whatever its decay."""
-    start, settings = small(), dataclasses.replace(QUICK, self_steps=2)
-    seen: list[Tensor] = []
-    monkeypatch.setattr(self_training, "update", lambda loss, *_: seen.append(loss))
-    before = {name: value.clone() for name, value in start.named_parameters()}
-    after = self_train(start, toy_task(), settings, 0)
-    assert len(seen) == 2
-    assert all(torch.allclose(value, before[name]) for name, value in after.named_parameters())
-
-
 def test_norms_are_the_moments_of_the_images_in_any_order() -> None:
     """One norm alone: its statistics must be the images' own mean and variance."""
     network = nn.Sequential(nn.BatchNorm2d(2), nn.Flatten())
@@ -293,3 +285,77 @@ def test_restyled_images_are_contents_in_fresh_styles() -> None:
 def test_numbers_outside_their_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
         FitSettings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_the_result_has_the_weights_of_the_teacher_and_not_the_last_ones() -> None:
+    last: dict[str, Tensor] = {}
+
+    def note(step: int, loss: Tensor, teacher: nn.Module) -> None:
+        last.update({name: value.clone() for name, value in teacher.named_parameters()})
+
+    settings = dataclasses.replace(QUICK, self_steps=4)
+    result = self_train(small(), toy_task(), settings, 0, on_update=note)
+    assert all(torch.equal(value, last[name]) for name, value in result.named_parameters())
+
+
+def test_the_teacher_is_a_running_average_of_the_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decays grow as (n + 1) / (n + 10), up to 0.99."""
+    lives: list[Tensor] = []
+    classifier = small()
+    average = classifier.head.weight.detach().clone()
+
+    def noting(loss: Tensor, *rest: object) -> None:
+        plain_update(loss, *rest)  # type: ignore[arg-type]
+        lives.append(classifier.head.weight.detach().clone())
+
+    monkeypatch.setattr(self_training, "update", noting)
+    self_train(classifier, toy_task(), QUICK, 0)
+    for step, live in enumerate(lives):
+        decay = min(0.99, (step + 1) / (step + 10))
+        average = decay * average + (1.0 - decay) * live
+    torch.testing.assert_close(classifier.head.weight.detach(), average)
+    assert not torch.allclose(lives[-1], average, atol=1e-5)
+
+
+def test_restyled_views_are_changed_strongly_too() -> None:
+    calls: list[int] = []
+
+    class Counting(ClassicAugmentation):
+        def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+            calls.append(len(images))
+            return super().__call__(images, generator)
+
+    self_train(small(), toy_task(), QUICK, 0, restyle=upside_down, strong=Counting())
+    assert calls == [32] * 2 * 15
+
+
+def test_translated_views_are_changed_lightly_and_strongly() -> None:
+    task = toy_task()
+    translator = Munit(TINY_GREY, seed=1).eval().requires_grad_(False).translator("a", "b")
+    views, generator = translated_views(task, QUICK, 3, translator)(0), torch_generator(3, "known", 0)
+    images, _ = task.draw_labelled(QUICK.batch_size, generator)
+    plain = translator.translate(images, PriorStyles(translator.style_dim).sample(len(images), 1, generator)).squeeze(1)
+    for found, change in ((views.weak, WEAK), (views.strong, STRONG)):
+        torch.testing.assert_close(found, change(plain, generator))
+
+
+@pytest.mark.parametrize("name", ["consistency_weight", "restyle_weight"])
+def test_a_weight_multiplies_the_agreement_of_its_view(name: str) -> None:
+    task, classifier = toy_task(), small().train()
+    teacher, images = deepcopy(classifier), task.target_images[:32]
+    losses = []
+    for weight in (1.0, 2.0, 4.0):
+        changes: dict[str, Any] = {name: weight, "threshold": 0.1}
+        settings = dataclasses.replace(QUICK, **changes)
+        terms = self_training._TargetTerms(settings, 1.0, upside_down, STRONG, None)
+        losses.append(terms.of(classifier, teacher, images, torch_generator(0)).item())
+    assert losses[1] - losses[0] > 0.1
+    assert losses[2] - losses[1] == pytest.approx(2.0 * (losses[1] - losses[0]), rel=1e-4)
+
+
+def test_the_norms_of_the_result_are_those_of_the_target() -> None:
+    task = toy_task(contrast=0.25)
+    result = self_train(small(), task, QUICK, 0)
+    wanted = dict(estimate_norms(deepcopy(result), task.target_images).named_buffers())
+    for name, value in result.named_buffers():
+        torch.testing.assert_close(value, wanted[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 
@@ -10,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from munitaug.adaptation import Task, adapt, choose, make_task, refine, self_trained
+from munitaug.adaptation import Task, adapt, choose, make_task, refine, self_trained, self_training
+from munitaug.adaptation.fit import update as plain_update
 from munitaug.methods import Munit
 from tests.runs import TINY_FIT, TINY_GREY, toy_domain
 
@@ -121,3 +123,43 @@ def test_a_diverged_classifier_is_never_chosen() -> None:
     assert choose([broken, fine], images) is fine
     with pytest.raises(ValueError, match="must be a classifier whose predictions are finite"):
         choose([broken], images)
+
+
+def test_each_stage_takes_its_own_number_of_steps() -> None:
+    told: Counter[str] = Counter()
+
+    def note(stage: str, step: int, loss: Tensor, model: nn.Module) -> None:
+        told[stage] += 1
+
+    settings = dataclasses.replace(TINY_FIT, starts=2, steps=3, self_steps=7, start_steps=4, refine_steps=5)
+    adapt(toy_task(), settings, on_update=note)
+    assert told == {"labelled": 2 * 3, "self-training": 2 * 4, "refining": 5}
+
+
+def test_a_restyler_without_weight_is_none() -> None:
+    task, starts = toy_task(), list[Tensor]()
+    method = Munit(TINY_GREY, seed=1).eval().requires_grad_(False)
+
+    def once(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+        model = make()
+        starts.append(model.get_parameter("head.weight").detach().clone())
+        return model
+
+    settings = dataclasses.replace(TINY_FIT, starts=1, restyle_weight=0.0)
+    for restyler in (None, method.restyler("b")):
+        adapt(task, settings, restyler=restyler, translator=method.translator("a", "b"), once=once)
+    assert torch.equal(starts[0], starts[1])
+
+
+def test_refining_ends_at_its_peak_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, rates = toy_task(), list[float]()
+    settings = dataclasses.replace(TINY_FIT, refine_steps=20)
+
+    def noting(loss: Tensor, optimiser: torch.optim.Optimizer, schedule: object) -> None:
+        rates.append(optimiser.param_groups[0]["lr"])
+        plain_update(loss, optimiser, schedule)  # type: ignore[arg-type]
+
+    classifier = self_trained(task, settings, 0)
+    monkeypatch.setattr(self_training, "update", noting)
+    refine(classifier, task, settings, 0)
+    assert rates[-1] == pytest.approx(settings.self_lr)
