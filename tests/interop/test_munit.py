@@ -149,7 +149,7 @@ def test_it_translates_both_ways_in_evaluation_mode_and_has_no_bank(tmp_path: Pa
         ("dis", "activ", "relu", r"dis.activ is 'relu', .* 'lrelu' only"),
         ("dis", "gan_type", "wgan", r"dis.gan_type should be one of lsgan, nsgan, got 'wgan'"),
         ("", "lr", "fast", r"lr should be a number, got 'fast'"),
-        ("", "recon_x_w", -1, r"cannot be built so: weight_image must be >= 0"),
+        ("", "recon_x_w", -1, r"cannot be built so: weight_image must be at least 0"),
     ],
 )
 def test_a_yaml_that_does_not_fit_is_refused(
@@ -234,7 +234,7 @@ def test_domains_of_different_sizes_are_refused(tmp_path: Path, gen: Gen, channe
 
 def test_sizes_that_ours_cannot_have_are_refused(tmp_path: Path) -> None:
     files = official_run(tmp_path, "munit", Gen(dim=2, n_downsample=4, n_res=1))
-    with pytest.raises(CheckpointError, match="cannot be built so: n_downsample must be at most 3"):
+    with pytest.raises(CheckpointError, match="cannot be built so: n_downsample must be 1 to 3"):
         read_munit(files.generator)
 
 

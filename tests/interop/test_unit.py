@@ -92,7 +92,7 @@ def test_a_perceptual_weight_is_left_out_with_a_warning(tmp_path: Path) -> None:
     [
         ("gen", "dim", 8, "gen.dim is 8, but the weights have 4"),
         ("gen", "activ", "lrelu", "gen.activ is 'lrelu', but munitaug's network has 'relu' only"),
-        ("", "recon_kl_w", -1, "cannot be built so: weight_kl must be >= 0"),
+        ("", "recon_kl_w", -1, "cannot be built so: weight_kl must be at least 0"),
     ],
 )
 def test_a_yaml_that_does_not_fit_is_refused(
