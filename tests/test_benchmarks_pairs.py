@@ -224,3 +224,35 @@ def test_an_unknown_pair_or_protocol_is_refused() -> None:
         open_pair("mnist:usp")
     with pytest.raises(ValueError, match="protocol must be one of full, sampled, got 'half'"):
         open_pair("mnist:usps", protocol="half")
+
+
+def test_sets_that_were_rendered_with_other_fonts_are_not_taken(
+    data_root: Path, tmp_path: Path, few_rendered: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    open_pair("synthetic-rgb:usps", data_root=data_root, cache=cache)
+    monkeypatch.setattr(pairs, "version", lambda name: "0.0")
+    open_pair("synthetic-rgb:usps", data_root=data_root, cache=cache)
+    assert len(list(cache.iterdir())) == 4
+
+
+def test_a_labelled_target_needs_the_same_classes(tmp_path: Path) -> None:
+    source = write_classes(tmp_path / "source", ("cat", "dog"), 1)
+    target = write_classes(tmp_path / "target", ("cat", "cow"), 1)
+    with pytest.raises(PairMissingError, match=r"target has the classes cat, cow, but .*source has cat, dog"):
+        open_pair("mine", folders=FolderPair(source, target, source))
+
+
+def test_sets_that_other_code_rendered_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = pairs._renderer()
+    for name in pairs.RENDERING_SOURCES:
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / name).write_text("changed")
+    monkeypatch.setattr(munitaug, "__file__", str(tmp_path / "__init__.py"))
+    assert pairs._renderer() != here
+
+
+def test_rendered_test_sets_have_their_own_number(data_root: Path, few_rendered: None) -> None:
+    pair = open_pair("synthetic-rgb:usps", data_root=data_root)
+    assert pair.source_test is not None
+    assert (len(pair.source), len(pair.source_test)) == (5, 3)

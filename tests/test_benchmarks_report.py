@@ -18,6 +18,7 @@ from benchmarks.findings import (
     GROUPS,
     QUESTIONS,
     Answer,
+    Published,
     find,
     group_of,
     headline,
@@ -519,3 +520,29 @@ def test_published_figures_are_whole_and_their_best_are_the_records() -> None:
     assert [best["mnist:usps", True], best["usps:mnist", True], best["svhn:mnist", True]] == [98.3, 98.75, 97.5]
     assert [best["mnist:usps", False], best["usps:mnist", False], best["svhn:mnist", False]] == [99.5, 99.54, 99.6]
     assert next(entry for entry in literature if entry.method == "UNIT").saw_target_labels
+
+
+def test_confusions_over_other_classes_are_not_summed() -> None:
+    three = {"confusion": [[150, 0, 0], [20, 0, 0], [30, 0, 0]], "class_names": ["zero", "one", "two"]}
+    (pair,) = find(results_of([row("adapt", 0, 100), row("adapt", 1, 150, more=three)])).pairs
+    summed = summed_confusion(pair.lines[0])
+    assert summed is not None
+    counts, names, seeds = summed
+    assert (counts.tolist(), names, seeds) == ([[50, 0], [100, 50]], ("zero", "one"), 1)
+
+
+def test_source_comes_first_of_its_group_and_others_by_their_mean() -> None:
+    rows = [row("classic", 0, 150), row("source", 0, 170), row("classic-more", 0, 140)]
+    (pair,) = find(results_of(rows)).pairs
+    assert [line.condition for line in pair.lines] == ["source", "classic-more", "classic"]
+
+
+def test_the_number_of_test_images_is_told_where_all_runs_have_the_same() -> None:
+    same, other = row("source", 0, 100), row("classic", 0, 100, images=150)
+    assert find(results_of([same, row("classic", 0, 90)])).pairs[0].test_images == 200
+    assert find(results_of([same, other])).pairs[0].test_images is None
+
+
+@pytest.mark.parametrize(("selection", "saw"), [("test", True), ("target labels", True), ("none", False)])
+def test_a_figure_chosen_by_target_labels_is_marked(selection: str, saw: bool) -> None:
+    assert Published("x", 2020, "mnist:usps", 90.0, "full", "paper", selection, False).saw_target_labels is saw

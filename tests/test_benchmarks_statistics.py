@@ -271,3 +271,13 @@ def test_regrets_of_several_conditions_count_every_run_once() -> None:
 
 def test_runs_without_snapshots_have_no_selection() -> None:
     assert selection_table([result(94.0)]) == []
+
+
+def test_without_bits_the_interval_is_of_the_level_that_was_asked_for() -> None:
+    first, second = (
+        {seed: result(value, seed) for seed, value in enumerate(values)} for values in ((70, 74, 75), (60, 61, 66))
+    )
+    found = compare(first, second, corrected_level(4))
+    assert found is not None
+    assert found.basis == "seeds"
+    assert found.high - found.mean == pytest.approx(student_half_width([10, 13, 9], 0.9875))

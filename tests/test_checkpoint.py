@@ -479,3 +479,20 @@ def test_a_checkpoint_without_provenance_tells_what_it_knows(saved: Path) -> Non
 
 def test_any_device_there_is_may_be_chosen(saved: Path) -> None:
     assert munitaug.shared_translator(saved, device="auto").style_bank.device.type in ("cpu", "cuda")
+
+
+def test_a_shared_translator_is_the_same_from_another_working_folder(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = shared_translator(saved)
+    monkeypatch.chdir(saved.parent)
+    assert shared_translator(saved.name) is first
+
+
+def test_what_is_loaded_is_float32_whatever_the_default_is(saved: Path) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        method = load_method(saved)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {parameter.dtype for parameter in method.parameters()} == {torch.float32}

@@ -239,3 +239,21 @@ def test_a_file_is_left_alone_unless_it_may_be_replaced_and_a_folder_always(tmp_
     for folder in (tmp_path, Path("")):
         with pytest.raises(FileExistsError, match="is a folder; name a file"):
             refuse_existing(folder, overwrite=True)
+
+
+def test_a_new_name_is_on_disk_when_the_writer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[Path, list[str]]] = []
+    monkeypatch.setattr(files, "sync_folder", lambda folder: synced.append((folder, sorted(os.listdir(folder)))))
+    write_text(tmp_path / "notes.txt", "x")
+    with making_folder(tmp_path / "out"):
+        pass
+    assert synced == [(tmp_path, ["notes.txt"]), (tmp_path, ["notes.txt", "out"])]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no sync")
+def test_a_folder_is_on_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(os, "sync", lambda: seen.append(os.listdir(tmp_path)))
+    with making_folder(tmp_path / "out") as unfinished:
+        (unfinished / "a").write_text("a")
+    assert seen == [["out.unfinished"]]

@@ -70,3 +70,11 @@ def test_a_name_of_the_checksum_that_was_changed_does_not_switch_it_off(path: Pa
     path.write_bytes(path.read_bytes().replace(b"content_sha256", b"content_sha257"))
     with pytest.raises(CheckpointError, match="does not have the SHA-256 that it states"):
         load_tensors(path, FACTS)
+
+
+def test_another_type_of_the_same_bytes_is_noticed(path: Path) -> None:
+    content = path.read_bytes()
+    assert b'"dtype":"F32"' in content
+    path.write_bytes(content.replace(b'"dtype":"F32"', b'"dtype":"I32"'))
+    with pytest.raises(CheckpointError, match="does not have the SHA-256 that it states"):
+        load_tensors(path, FACTS)

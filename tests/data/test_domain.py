@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from munitaug.data.domain import ArrayDomain, ImageDomain, load_in_memory
+from munitaug.data.kept import KeptDomain
 from munitaug.types import DomainError, LabelMissingError
 
 MakeDomain = Callable[..., ArrayDomain]
@@ -106,3 +107,10 @@ def test_a_fingerprint_tells_images_and_labels_apart(numbered_domain: MakeDomain
     }
     assert len(others) == 4
     assert Stripes(None).fingerprint() != Stripes(16).fingerprint()
+
+
+def test_loading_in_memory_keeps_labels_and_class_names(numbered_domain: MakeDomain) -> None:
+    domain = numbered_domain(12)
+    loaded = load_in_memory(KeptDomain(domain, (1, 16, 16)))
+    assert loaded.require_labels().tolist() == domain.require_labels().tolist()
+    assert (loaded.name, loaded.class_names) == (domain.name, domain.class_names)

@@ -380,3 +380,17 @@ def test_a_pipe_is_no_image(write_image: WriteImage, tmp_path: Path) -> None:
     write_image("a.png")
     os.mkfifo(tmp_path / "b.png")
     assert len(FolderDomain(tmp_path, size=16)) == 1
+
+
+def test_invert_leaves_the_transparency_of_grey_images(write_image: WriteImage, tmp_path: Path) -> None:
+    pixels = pixels_of(write_image("a.png", "LA"))
+    image = FolderDomain(tmp_path, invert=True)[0][0]
+    assert torch.equal(image[0], 255 - pixels[0])
+    assert torch.equal(image[1], pixels[1])
+
+
+def test_hidden_folders_inside_classes_are_ignored(write_image: WriteImage, tmp_path: Path) -> None:
+    kept = [write_image("cat/deep/a.png"), write_image("dog/b.png")]
+    write_image("cat/.thumbnails/a.png")
+    write_image("cat/deep/.cache/a.png")
+    assert FolderDomain(tmp_path).files == tuple(kept)

@@ -226,3 +226,15 @@ def test_changed_attributes_are_found(tmp_path: Path) -> None:
         file.attrs["class_names"] = json.dumps(["b", "a", "c"])
     with pytest.raises(AugmentedFileError, match="its rows or attributes are not those it was written with"):
         AugmentedDataset(path)
+
+
+def test_a_changed_style_code_is_found_when_it_is_read_and_by_a_check(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "aug.h5")
+    with h5py.File(path, "r+") as file:
+        file["style"][5, 2] += 1.0
+    dataset = AugmentedDataset(path)
+    assert dataset.style(4).tolist() == make_rows().style[4].tolist()
+    with pytest.raises(AugmentedFileError, match="the style of row 5 is not what was written"):
+        dataset.style(5)
+    with pytest.raises(AugmentedFileError, match="the style of row 5 is not what was written"):
+        dataset.check()

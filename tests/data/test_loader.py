@@ -260,3 +260,36 @@ class TestSeveralDomains:
         colour = ArrayDomain("colour", torch.zeros(7, 3, 16, 16, dtype=torch.uint8), torch.zeros(7, dtype=torch.int64))
         with pytest.raises(DomainError, match="channels"):
             MultiDomainLoader(three_domains() | {"colour": colour}, batch_size=2, seed=1)
+
+
+def test_flips_and_crops_of_the_two_domains_are_drawn_apart() -> None:
+    ramp = ArrayDomain("ramp", torch.arange(24, dtype=torch.uint8).expand(1, 1, 24, 24).contiguous())
+    flipped = UnpairedLoader(ramp, ramp, batch_size=64, seed=0, flip=True).pair_at(0)
+    assert not torch.equal(flipped.a, flipped.b)
+    cropped = UnpairedLoader(ramp, ramp, batch_size=64, seed=0, crop=16).pair_at(0)
+    assert not torch.equal(cropped.a, cropped.b)
+
+
+def test_every_two_domains_go_through_all_their_images(numbered_domain: MakeDomain) -> None:
+    loader = MultiDomainLoader({name: numbered_domain(6) for name in "xyz"}, batch_size=2, seed=1)
+    drawn: dict[tuple[str, str], list[int]] = {}
+    for _, pair in zip(range(9), loader.from_step(0), strict=False):
+        drawn.setdefault(pair.domains, []).extend(values_of(pair.a))
+    assert [sorted(values) for values in drawn.values()] == [list(range(6))] * 3
+
+
+def test_a_domain_comes_in_another_order_beside_another_domain(numbered_domain: MakeDomain) -> None:
+    loader = MultiDomainLoader({name: numbered_domain(20) for name in "xyz"}, batch_size=20, seed=1)
+    orders = {pair.domains: values_of(pair.a) for pair in map(loader.pair_at, range(3))}
+    assert orders["x", "y"] != orders["x", "z"]
+
+
+def test_chosen_rows_are_flipped_and_cropped_as_in_the_whole_batch() -> None:
+    pixels = torch.arange(24 * 24).remainder(251).to(torch.uint8).view(1, 1, 24, 24)
+    domain, rows = ArrayDomain("one image", pixels), torch.tensor([1, 4, 5, 9])
+    for options in ({"flip": True}, {"crop": 16}):
+        loader = UnpairedLoader(domain, domain, batch_size=10, seed=4, **options)
+        for step in range(4):
+            whole, some = loader.pair_at(step), loader.pair_at(step, rows)
+            assert torch.equal(some.a, whole.a[rows])
+            assert torch.equal(some.b, whole.b[rows])

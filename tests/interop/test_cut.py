@@ -44,3 +44,8 @@ def test_it_can_be_trained_on(blocks: int, compared: tuple[int, ...], tmp_path: 
     assert method.config.feature_blocks == compared
     for phase in method.phases():
         assert all(value.isfinite() for value in phase.loss(tiny_pair()).values())
+
+
+def test_the_last_residual_block_may_be_compared(tmp_path: Path) -> None:
+    method = read_cut(saved(published(blocks=5, smooth_down=True, smooth_up=True).state_dict(), tmp_path / "g.pth"))
+    assert method.config.feature_blocks == (1, 5)

@@ -141,3 +141,9 @@ def test_a_tensor_that_claims_more_than_the_file_holds_is_refused(tmp_path: Path
     torch.save({"x": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match="x claims 1000000 x 1000000 numbers, which the file does not hold"):
         as_weights(read_torch_file(tmp_path / "x.pt"), "x.pt")
+
+
+def test_a_sparse_tensor_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": torch.eye(3).to_sparse()}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"x\.pt: weight claims 3 x 3 numbers, which the file does not hold"):
+        as_weights(read_torch_file(tmp_path / "x.pt"), "x.pt")

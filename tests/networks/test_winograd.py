@@ -193,3 +193,11 @@ def test_large_sums_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight, bias = tensors(3, (4, 4))
     torch.testing.assert_close(winograd_conv(x, weight, bias, "reflect"), plain(x, weight, bias, "reflect", 1))
     assert not vars(winograd._held)
+
+
+def test_threads_have_scratch_memory_of_their_own() -> None:
+    places = [winograd._scratch("rows", (4,), torch.zeros(1)).data_ptr()]
+    other = threading.Thread(target=lambda: places.append(winograd._scratch("rows", (4,), torch.zeros(1)).data_ptr()))
+    other.start()
+    other.join()
+    assert places[0] != places[1]

@@ -248,3 +248,14 @@ def test_the_command_line_exports(source: Path, tmp_path: Path) -> None:
     again = run_cli("export-data", source, "--out", tmp_path / "out")
     assert again.code == 2
     assert "exists already" in again.err
+
+
+def test_folders_of_over_a_hundred_thousand_classes_sort_as_classes_do() -> None:
+    with pytest.warns(UserWarning, match="classes without an image"):
+        folders = class_folders((), [99_999, 100_000])
+    assert list(folders.values()) == sorted(folders.values()) == ["099999-99999", "100000-100000"]
+
+
+def test_images_without_a_label_are_not_taken_for_a_class_that_is_absent() -> None:
+    with pytest.warns(UserWarning, match=r"classes without an image: 1\. "):
+        class_folders(("cat", "dog"), [-1, 0])

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -529,3 +530,53 @@ def test_other_source_images_are_another_run(tmp_path: Any, monkeypatch: pytest.
     others = ArrayDomain("toy", 255 - domain.images(range(len(domain))), domain.labels, domain.class_names)
     with pytest.raises(ValueError, match=r"config\.source_sha256 was"):
         run(tmp_path / "aug.h5", domain=others)
+
+
+@pytest.mark.parametrize(("name", "value"), [("precision", "bfloat16"), ("compiled", True)])
+def test_another_way_of_computing_is_another_run(tmp_path: Path, name: str, value: object) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path / "aug.h5", should_stop=stop_after(3))
+    translator = Toy()
+    setattr(translator, name, value)
+    with pytest.raises(ValueError, match=f"{name} was"):
+        run(tmp_path / "aug.h5", translator=translator)
+
+
+def test_parts_are_not_thrown_away_with_a_damaged_plan(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path / "aug.h5", should_stop=stop_after(3))
+    (tmp_path / "aug.h5.parts" / "plan.json").write_text("null")
+    with pytest.raises(ValueError, match="holds an unfinished run with other arguments"):
+        run(tmp_path / "aug.h5")
+    assert (tmp_path / "aug.h5.parts" / "part-00000.h5").exists()
+
+
+class Twin(Toy):
+    """Of the same weights, but another class."""
+
+
+def test_another_class_of_the_same_weights_is_another_run(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path / "aug.h5", should_stop=stop_after(3))
+    with pytest.raises(ValueError, match="weights_sha256 was"):
+        run(tmp_path / "aug.h5", translator=Twin())
+
+
+def test_parts_of_another_size_are_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path / "aug.h5", should_stop=stop_after(3))
+    monkeypatch.setattr(plan, "PART_BYTES", 2 * plan.PART_BYTES)
+    with pytest.raises(ValueError, match="items_per_part was 8, now 16"):
+        run(tmp_path / "aug.h5")
+
+
+def test_an_image_damaged_in_a_finished_part_does_not_get_into_the_file(tmp_path: Path, whole: Path) -> None:
+    path = tmp_path / "aug.h5"
+    with pytest.raises(Interrupted):
+        run(path, should_stop=stop_after(3), compression="none")
+    part = tmp_path / "aug.h5.parts" / "part-00000.h5"
+    with h5py.File(part, "r+") as file:
+        file["images"][3, 2, 2, 0] ^= 1
+    with pytest.raises(OSError, match="image 3 is not what was written; run the same command again"):
+        run(path, compression="none")
+    assert contents(run(path, compression="none"))["images"] == contents(whole)["images"]

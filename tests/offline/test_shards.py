@@ -478,3 +478,16 @@ def test_ranks_that_are_killed_and_started_again_give_the_same_bytes(
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) >= 2
     assert all_bytes(tmp_path) == whole
+
+
+def test_a_late_rank_of_another_number_of_shards_is_refused(tmp_path: Path) -> None:
+    shards(tmp_path / "aug.h5")
+    with pytest.raises(FileExistsError, match="exists already"):
+        shards(tmp_path / "aug.h5", shards=3, stripe=Stripe(1, 2))
+
+
+def test_a_late_rank_does_not_take_an_output_without_its_shards_for_finished(tmp_path: Path) -> None:
+    shards(tmp_path / "aug.h5")
+    (tmp_path / NAMES[2]).unlink()
+    with pytest.raises(FileExistsError, match="exists already"):
+        shards(tmp_path / "aug.h5", stripe=Stripe(6, 7))
