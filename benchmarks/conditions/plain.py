@@ -5,18 +5,17 @@ from __future__ import annotations
 from torch import nn
 
 from benchmarks.conditions.base import Cell
-from munitaug.adaptation import ClassicAugmentation, Task, fit, source_batches
+from munitaug.adaptation import fit_labelled
 
 
 def source(cell: Cell) -> nn.Module:
     """Trains on source images as they are."""
-    batches = source_batches(cell.task, cell.settings, cell.seed, None)
-    return fit(cell.new_classifier(), batches, cell.settings)
+    return fit_labelled(cell.task, cell.settings, cell.seed, augmented=False)
 
 
 def classic(cell: Cell) -> nn.Module:
     """Trains on source images under classic augmentation; other conditions start from it, so it is kept."""
-    return cell.once("classic", lambda cell: _augmented(cell, cell.task))
+    return cell.once("classic", lambda cell: fit_labelled(cell.task, cell.settings, cell.seed))
 
 
 def oracle(cell: Cell) -> nn.Module:
@@ -27,9 +26,4 @@ def oracle(cell: Cell) -> nn.Module:
     """
     if cell.oracle_task is None:
         raise ValueError(f"{cell.pair} has no labels of target training images, so there is no oracle")
-    return _augmented(cell, cell.oracle_task)
-
-
-def _augmented(cell: Cell, task: Task) -> nn.Module:
-    batches = source_batches(task, cell.settings, cell.seed, ClassicAugmentation())
-    return fit(cell.new_classifier(), batches, cell.settings)
+    return fit_labelled(cell.oracle_task, cell.settings, cell.seed)
