@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from munitaug import cli
-from munitaug.adaptation import FitSettings, Task
+from munitaug.adaptation import FitSettings, Task, predict
 from munitaug.data.domain import ArrayDomain
 from munitaug.images import uint8_to_model
 from munitaug.recipes import SemanticOptions, train
@@ -38,6 +38,12 @@ def toy_images(count: int, seed: int, contrast: float = 1.0) -> tuple[torch.Tens
         top, left = ((2, 2), (2, 9), (9, 2))[label]
         image[:, top : top + 5, left : left + 5] += 200.0
     return (128.0 + contrast * (images - 128.0)).clamp(0, 255).to(torch.uint8), labels
+
+
+def toy_accuracy(classifier: torch.nn.Module, contrast: float = 1.0) -> float:
+    """Gives the share of 90 other toy images that a classifier gets right."""
+    images, labels = toy_images(90, 7, contrast)
+    return float((predict(classifier, uint8_to_model(images)) == labels).float().mean())
 
 
 def toy_domain(

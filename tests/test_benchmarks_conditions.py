@@ -32,10 +32,9 @@ from benchmarks.conditions.references import (
     through_albumentations,
 )
 from benchmarks.conditions.subspace import aligned_head, subspace
-from munitaug.adaptation import FitSettings, SmallClassifier, Task, predict
-from munitaug.images import uint8_to_model
+from munitaug.adaptation import FitSettings, SmallClassifier, Task
 from munitaug.random import torch_generator
-from tests.runs import toy_images, toy_task
+from tests.runs import toy_accuracy, toy_task
 
 QUICK = FitSettings(steps=30, self_steps=2, starts=2, start_steps=2, refine_steps=2, batch_size=16, lr=5e-3)
 NEEDS: dict[str, tuple[ConditionFunction, str]] = {
@@ -74,11 +73,6 @@ def cell(folder: Path, task: Task | None = None, settings: FitSettings = QUICK, 
     )
 
 
-def accuracy(classifier: nn.Module, contrast: float) -> float:
-    images, labels = toy_images(90, 7, contrast)
-    return float((predict(classifier, uint8_to_model(images)) == labels).float().mean())
-
-
 def needed(name: str) -> ConditionFunction:
     condition, package = NEEDS[name]
     pytest.importorskip(package)
@@ -89,7 +83,7 @@ def needed(name: str) -> ConditionFunction:
 def test_a_condition_trains_and_tells_the_targets_classes_apart(name: str, tmp_path: Path) -> None:
     classifier = needed(name)(cell(tmp_path))
     assert not classifier.training
-    assert accuracy(classifier, 0.5) > 0.9  # a guess has 0.33
+    assert toy_accuracy(classifier, 0.5) > 0.9  # a guess has 0.33
 
 
 @pytest.mark.parametrize("name", NEEDS)

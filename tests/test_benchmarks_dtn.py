@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.conditions.base import Cell
 from benchmarks.conditions.dtn import (
     DtnSettings,
     FeatureTranslator,
@@ -24,29 +22,12 @@ from benchmarks.conditions.dtn import (
     ternary_discriminator,
     train_translator,
 )
-from munitaug.adaptation import FitSettings, predict
-from munitaug.images import uint8_to_model
-from tests.runs import toy_images, toy_task
+from munitaug.adaptation import FitSettings
+from tests.cells import toy_cell
+from tests.runs import toy_accuracy, toy_task
 
 TINY = DtnSettings(steps=3, width=2)
-
-
-class Closed:
-    """Stands for the oracle's task: whoever reads anything of it fails."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AssertionError(f"target labels were asked for: {name}")
-
-
-def refuse(*arguments: object) -> NoReturn:
-    raise AssertionError("no translator and no snapshot is wanted")
-
-
-def toy_cell(seed: int = 0, **changes: Any) -> Cell:
-    closed: Any = Closed()
-    settings = FitSettings(steps=12, self_steps=2, batch_size=8)
-    cell = Cell("toy", toy_task(contrast=0.5), closed, settings, seed, Path("unused"), refuse, refuse, refuse)
-    return replace(cell, **changes)
+QUICK = FitSettings(steps=12, self_steps=2, batch_size=8)
 
 
 class Telling(nn.Module):
@@ -107,13 +88,13 @@ def test_translations_have_the_size_of_images_and_the_discriminator_three_logits
 
 
 def test_f_is_trained_on_the_source_and_then_fixed() -> None:
-    short, long = (train_translator(toy_cell(), replace(TINY, steps=steps)) for steps in (1, 3))
+    short, long = (train_translator(toy_cell(QUICK), replace(TINY, steps=steps)) for steps in (1, 3))
     kept = zip(short.fixed.parameters(), long.fixed.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in kept)
     moved = zip(short.generator.parameters(), long.generator.parameters(), strict=True)
     assert all(not torch.equal(a, b) for a, b in moved)
     assert not any(each.requires_grad for each in long.fixed.parameters())
-    fresh = train_translator(toy_cell(settings=replace(toy_cell().settings, steps=2)), TINY)
+    fresh = train_translator(toy_cell(replace(QUICK, steps=2)), TINY)
     assert not torch.equal(fresh.fixed.head.weight, long.fixed.head.weight)
 
 
@@ -123,7 +104,7 @@ def test_constancy_keeps_what_f_sees_and_identity_keeps_target_images() -> None:
     styles = torch.zeros(len(task.target_images), 1, 0)
 
     def distances(trained: DtnSettings) -> tuple[float, float]:
-        translator = train_translator(toy_cell(), trained)
+        translator = train_translator(toy_cell(QUICK), trained)
         with torch.no_grad():
             of_source = translator.translate(task.source_images, styles).squeeze(1)
             of_target = translator.translate(task.target_images, styles).squeeze(1)
@@ -136,16 +117,15 @@ def test_constancy_keeps_what_f_sees_and_identity_keeps_target_images() -> None:
 
 
 def test_it_repeats_with_the_seed_and_leaves_the_oracles_task_closed() -> None:
-    first, again, other = (dtn(toy_cell(seed), TINY).state_dict() for seed in (0, 0, 1))
+    first, again, other = (dtn(toy_cell(QUICK, seed), TINY).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
 
 def test_on_a_toy_pair_the_target_is_classified() -> None:
-    cell = toy_cell(settings=FitSettings(steps=25, self_steps=2, batch_size=8))
+    cell = toy_cell(replace(QUICK, steps=25))
     classifier = dtn(cell, DtnSettings(steps=40, width=4, lr=5e-3))
-    images, labels = toy_images(60, 7, 0.5)
-    assert float((predict(classifier, uint8_to_model(images)) == labels).float().mean()) > 0.9
+    assert toy_accuracy(classifier, 0.5) > 0.9
     assert not classifier.training
 
 

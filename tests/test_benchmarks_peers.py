@@ -30,10 +30,9 @@ from benchmarks.peers import (
     table,
 )
 from benchmarks.rows import parse_result
-from munitaug.adaptation import FitSettings, SmallClassifier, Task, predict
+from munitaug.adaptation import FitSettings, SmallClassifier, Task
 from munitaug.data.domain import ArrayDomain
-from munitaug.images import uint8_to_model
-from tests.runs import toy_domain, toy_images, toy_task
+from tests.runs import toy_accuracy, toy_domain, toy_images, toy_task
 from tests.test_benchmarks_conditions import cell, hide
 
 QUICK = FitSettings(steps=30, batch_size=16, lr=5e-3)
@@ -73,11 +72,6 @@ def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(peers.PEERS, "stub", lambda given: classic(given))
 
 
-def accuracy(classifier: nn.Module) -> float:
-    images, labels = toy_images(90, 7, 0.5)
-    return float((predict(classifier, uint8_to_model(images)) == labels).float().mean())
-
-
 @needs_pytorch_adapt
 @pytest.mark.parametrize("name", THEIRS)
 def test_pytorch_adapt_trains_repeats_and_reports_snapshots(name: str, tmp_path: Path) -> None:
@@ -88,7 +82,7 @@ def test_pytorch_adapt_trains_repeats_and_reports_snapshots(name: str, tmp_path:
     torch.manual_seed(5)  # what is drawn elsewhere must not matter
     again = THEIRS[name](here).state_dict()
     assert not first.training
-    assert accuracy(first) > 0.9
+    assert toy_accuracy(first, 0.5) > 0.9
     assert all(torch.equal(value, again[key]) for key, value in first.state_dict().items())
     assert seen == 2 * [(name, step) for step in (6, 12, 18, 24, 30)]
 

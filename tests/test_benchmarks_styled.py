@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NoReturn
-
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +12,10 @@ from benchmarks.conditions.base import Cell
 from benchmarks.conditions.styled import STYLED, offline, offline_batches
 from munitaug.adaptation import FitSettings
 from munitaug.types import Content
+from tests.cells import toy_cell
 from tests.runs import toy_task
+
+QUICK = FitSettings(steps=4, self_steps=2, batch_size=16)
 
 
 class Shifting(munitaug.Translator):
@@ -35,18 +35,12 @@ class Shifting(munitaug.Translator):
         return y.new_zeros(len(y), 2)
 
 
-def refuse(*arguments: object) -> NoReturn:
-    raise AssertionError("not wanted")
-
-
-def toy_cell(seed: int = 0) -> Cell:
-    settings = FitSettings(steps=4, self_steps=2, batch_size=16)
-
+def styled_cell(seed: int = 0) -> Cell:
     def translator_of(method: str, weight: float) -> munitaug.Translator:
         assert (method, weight) == ("munit", 0.0)
         return Shifting()
 
-    return Cell("toy", toy_task(6), None, settings, seed, Path("unused"), translator_of, refuse, refuse)
+    return toy_cell(QUICK, seed, task=toy_task(6), translator_of=translator_of)
 
 
 @pytest.fixture
@@ -73,22 +67,22 @@ def variants_seen(cell: Cell, variants: int, steps: int = 60) -> list[set[int]]:
 @pytest.mark.usefixtures("_unchanged")
 @pytest.mark.parametrize("variants", [1, 3])
 def test_every_image_has_k_variants_that_stay_the_same(variants: int) -> None:
-    assert [len(levels) for levels in variants_seen(toy_cell(), variants)] == [variants] * 6
+    assert [len(levels) for levels in variants_seen(styled_cell(), variants)] == [variants] * 6
 
 
 @pytest.mark.usefixtures("_unchanged")
 def test_a_smaller_k_takes_the_first_of_a_larger_one() -> None:
-    one, three = (variants_seen(toy_cell(), variants) for variants in (1, 3))
+    one, three = (variants_seen(styled_cell(), variants) for variants in (1, 3))
     assert all(few < many for few, many in zip(one, three, strict=True))
 
 
 @pytest.mark.usefixtures("_unchanged")
 def test_another_seed_has_other_variants() -> None:
-    assert variants_seen(toy_cell(0), 1, 10) != variants_seen(toy_cell(1), 1, 10)
+    assert variants_seen(styled_cell(0), 1, 10) != variants_seen(styled_cell(1), 1, 10)
 
 
 def test_offline_training_repeats_and_depends_on_k() -> None:
-    first, again, other = (offline("munit", k)(toy_cell()).state_dict() for k in (3, 3, 1))
+    first, again, other = (offline("munit", k)(styled_cell()).state_dict() for k in (3, 3, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
 

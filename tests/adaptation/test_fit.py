@@ -13,16 +13,14 @@ from munitaug.adaptation import (
     FitSettings,
     SmallClassifier,
     fit,
-    predict,
     self_train,
     source_batches,
     styled_batches,
 )
 from munitaug.adaptation.fit import new_optimiser
-from munitaug.images import uint8_to_model
 from munitaug.methods import Munit
 from munitaug.types import DivergenceError
-from tests.runs import TINY_GREY, toy_images, toy_task
+from tests.runs import TINY_GREY, toy_accuracy, toy_task
 
 QUICK = FitSettings(steps=40, self_steps=15, batch_size=16)
 
@@ -32,14 +30,9 @@ def small(seed: int = 0) -> SmallClassifier:
     return SmallClassifier(1, 3, width=4)
 
 
-def accuracy(classifier: torch.nn.Module, contrast: float = 1.0) -> float:
-    images, labels = toy_images(90, 7, contrast)
-    return float((predict(classifier, uint8_to_model(images)) == labels).float().mean())
-
-
 def test_fit_learns_classes_that_can_be_told_apart() -> None:
     classifier = fit(small(), source_batches(toy_task(), QUICK, 0, None), QUICK)
-    assert accuracy(classifier) > 0.9
+    assert toy_accuracy(classifier) > 0.9
     assert not classifier.training
     assert all(parameter.is_contiguous() for parameter in classifier.parameters())
 
@@ -116,7 +109,7 @@ def test_bf16_runs_networks_in_it_and_keeps_weights_and_losses_in_float32() -> N
     self_train(classifier, toy_task(), settings, 0)
     assert torch.bfloat16 in seen
     assert {parameter.dtype for parameter in classifier.parameters()} == {torch.float32}
-    assert accuracy(classifier) > 0.8
+    assert toy_accuracy(classifier) > 0.8
 
 
 def test_another_precision_is_refused() -> None:

@@ -30,7 +30,7 @@ from munitaug.images import uint8_to_model
 from munitaug.methods import Munit
 from munitaug.random import torch_generator
 from munitaug.styles import PriorStyles
-from tests.runs import TINY_GREY, toy_images, toy_task
+from tests.runs import TINY_GREY, toy_accuracy, toy_images, toy_task
 
 QUICK = FitSettings(steps=40, self_steps=15, batch_size=16)
 
@@ -40,23 +40,18 @@ def small(seed: int = 0) -> SmallClassifier:
     return SmallClassifier(1, 3, width=4)
 
 
-def accuracy(classifier: nn.Module, contrast: float = 1.0) -> float:
-    images, labels = toy_images(90, 7, contrast)
-    return float((predict(classifier, uint8_to_model(images)) == labels).float().mean())
-
-
 def test_self_training_lowers_its_objective_and_keeps_the_classes() -> None:
     task = toy_task(contrast=0.25)
     classifier = fit(small(), source_batches(task, QUICK, 0, None), QUICK)
     with torch.no_grad():
         before = float(information_maximisation(classifier(task.target_images)))
-    known = accuracy(classifier, contrast=0.25)
+    known = toy_accuracy(classifier, contrast=0.25)
     self_train(classifier, task, QUICK, 0)
     with torch.no_grad():
         after = float(information_maximisation(classifier(task.target_images)))
     assert after < before - 0.02
     assert all(parameter.is_contiguous() for parameter in classifier.parameters())
-    assert accuracy(classifier, contrast=0.25) >= known
+    assert toy_accuracy(classifier, contrast=0.25) >= known
     assert not classifier.training
 
 
