@@ -20,8 +20,8 @@ def commands_for(results: Sequence[Result]) -> dict[tuple[str, str], list[Result
     """Gives each command and commit with the results that they make; every result stands under one of them.
 
     A table is filled by many runs: a pair now, two more seeds later. Commands of a commit that differ in such choices
-    alone become one for each pair and number of seeds, with the names that conditions have in that commit. One of
-    another program, or without a pair or a number of seeds, stays as it was recorded.
+    alone become one for each number of seeds, with the names that conditions have in that commit; pairs with the same
+    conditions share it. One of another program, or without a pair or a number of seeds, stays as it was recorded.
     """
     cells: dict[tuple[str, str, str, str, str], list[Result]] = {}
     for result in results:
@@ -32,10 +32,14 @@ def commands_for(results: Sequence[Result]) -> dict[tuple[str, str], list[Result
     for (rest, which, commit, pair, _), made in cells.items():
         count = max(result.seed for result in made) + 1 if which else 0
         together.setdefault((rest, which, commit, pair, count), []).extend(made)
-    commands: dict[tuple[str, str], list[Result]] = {}
+    shared: dict[tuple[str, str, str, str, int], dict[str, list[Result]]] = {}
     for (rest, which, commit, pair, count), made in together.items():
-        choice = f" --pair {pair} {which} {' '.join(_names(made))} --seeds {count}" if which else ""
-        commands.setdefault((rest + choice, commit), []).extend(made)
+        names = " ".join(_names(made)) if which else ""
+        shared.setdefault((rest, which, commit, names, count), {})[pair] = made
+    commands: dict[tuple[str, str], list[Result]] = {}
+    for (rest, which, commit, names, count), pairs in shared.items():
+        choice = f" --pair {' '.join(pairs)} {which} {names} --seeds {count}" if which else ""
+        commands.setdefault((rest + choice, commit), []).extend(each for made in pairs.values() for each in made)
     return commands
 
 

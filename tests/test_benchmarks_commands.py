@@ -57,6 +57,23 @@ def test_later_seeds_and_conditions_join_the_pair() -> None:
     assert [len(made) for made in told.values()] == [3, 1, 1, 1]
 
 
+def test_pairs_with_the_same_conditions_share_a_command() -> None:
+    base = "python -m benchmarks.digits"
+    command = f"{base} --pair mnist:usps usps:mnist synthetic:digits --conditions classic adapt --seeds 2"
+    results = [
+        result(condition, seed, command, pair)
+        for pair in ("mnist:usps", "usps:mnist", "synthetic:digits")
+        for condition in ("classic", "adapt")
+        for seed in (0, 1)
+        if (pair, condition) != ("usps:mnist", "adapt")
+    ]
+    told = commands_for(results)
+    assert {command: len(made) for (command, _), made in told.items()} == {
+        f"{base} --pair mnist:usps synthetic:digits --conditions classic adapt --seeds 2": 8,
+        f"{base} --pair usps:mnist --conditions classic --seeds 2": 2,
+    }
+
+
 def test_peers_have_an_option_of_their_own() -> None:
     command = "python -m benchmarks.peers --pair mnist:usps --seeds 2"
     told = commands_for([result("pytorch-adapt-dann", 1, command), result("skada-dann", 0, command)])
