@@ -34,6 +34,8 @@ LayersNetwork = Callable[[Tensor], Tensor | Sequence[Tensor]]
 """A feature network that may give the outputs of several layers at once."""
 BATCH = 250
 LEAST_LENGTH = 1e-10
+EQUAL_TO = 1e-7
+"""Distance of two double-precision vectors, as a fraction of their lengths, that cannot be told from 0."""
 
 
 @dataclass(frozen=True)
@@ -234,17 +236,24 @@ def coverage_and_density(features: Features, neighbours: int = 5) -> tuple[Metri
         raise ValueError(f"neighbours must be 1 to {len(features.real) - 1} here, got {neighbours}")
     real, fake = features.real.double(), features.fake.double()
     radii = torch.cat(
-        [torch.cdist(part, real).kthvalue(neighbours + 1, dim=1).values for part in real.split(BATCH)]
+        [_distances(part, real).kthvalue(neighbours + 1, dim=1).values for part in real.split(BATCH)]
     )  # + 1: the nearest is the image itself
     covered = torch.zeros(len(real), dtype=torch.bool)
     hits = 0
     for part in fake.split(BATCH):
-        inside = torch.cdist(part, real) < radii
+        inside = _distances(part, real) < radii
         covered |= inside.any(dim=0)
         hits += int(inside.sum())
     coverage = float(covered.double().mean())
     density = hits / (neighbours * len(fake))
     return features.result("coverage", coverage), features.result("density", density)
+
+
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    """Gives N x M distances of N x D and M x D; exactly 0 between equal rows, which products of matrices miss."""
+    distances = torch.cdist(x, y)
+    noise = EQUAL_TO * (x.norm(dim=1)[:, None] + y.norm(dim=1))
+    return distances.masked_fill_(distances <= noise, 0.0)
 
 
 def style_diversity(

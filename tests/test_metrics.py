@@ -146,6 +146,11 @@ class TestCoverageAndDensity:
         coverage, density = coverage_and_density(Features(fake, real, "identity"), neighbours=k)
         assert (coverage.value, density.value) == pytest.approx(coverage_and_density_by_loop(fake, real, k))
 
+    def test_images_that_stand_there_several_times_have_no_neighbourhood(self) -> None:
+        repeated = random_features(40, 30, seed=1).repeat(5, 1) + 100.0
+        features = Features(repeated, repeated, "identity")
+        assert [metric.value for metric in coverage_and_density(features, neighbours=3)] == [0.0, 0.0]
+
     def test_translations_far_away_cover_nothing(self) -> None:
         features = Features(random_features(10, 2, seed=1, shift=100.0), random_features(10, 2, seed=2), "identity")
         assert [metric.value for metric in coverage_and_density(features)] == [0.0, 0.0]
