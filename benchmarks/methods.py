@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +36,7 @@ from tqdm import tqdm
 
 import munitaug
 from benchmarks.circumstances import circumstances
+from benchmarks.statistics import student_half_width
 from benchmarks.storing import append_row, read_rows
 
 SIZE_PX = 16
@@ -148,7 +148,9 @@ def run_cell(job: Job) -> Row:
     if job.method != BASELINE:
         checkpoint, seconds = train_method(job, source, target)
         facts = munitaug.checkpoint_facts(checkpoint)
-        row |= {"steps_per_second": round(job.steps / seconds, 2), "parameters": facts.all_parameters}
+        row |= {"parameters": facts.all_parameters}
+        if seconds is not None:
+            row |= {"steps_per_second": round(job.steps / seconds, 2)}
         row |= _measured(checkpoint, job, source_test, target_test, _judge(job, target))
     row["downstream"] = _downstream(job, checkpoint, source, target, target_test)
     return row | circumstances("benchmarks.methods", job.device)
@@ -160,12 +162,15 @@ def run_folder(job: Job) -> Path:
     return job.runs / f"{job.pair.replace(':', '-')}-{job.method}-{job.steps}{weight}-seed{job.seed}"
 
 
-def train_method(job: Job, source: munitaug.ImageDomain, target: munitaug.ImageDomain) -> tuple[Path, float]:
-    """Trains a method, or takes the finished run that is there; gives the run folder and the seconds it took."""
+def train_method(job: Job, source: munitaug.ImageDomain, target: munitaug.ImageDomain) -> tuple[Path, float | None]:
+    """Trains a method, or takes the finished run that is there; gives the run folder and the seconds it took.
+
+    No seconds where a run was finished and stopped before they were written.
+    """
     folder = run_folder(job)
     clock = folder / "seconds.json"
     if clock.exists():
-        return folder, float(json.loads(clock.read_text(encoding="utf-8")))
+        return folder, json.loads(clock.read_text(encoding="utf-8"))
     settings = munitaug.TrainConfig(
         max_steps=job.steps, seed=job.seed, device=job.device, sample_every_steps=0, save_every_steps=job.steps
     )
@@ -183,9 +188,20 @@ def train_method(job: Job, source: munitaug.ImageDomain, target: munitaug.ImageD
         progress=False,
         on_step=lambda step, terms: moments.append(clock_now()),
     )
-    seconds = moments[-1] - started if len(moments) < 2 else (moments[-1] - moments[0]) * job.steps / (job.steps - 1)
+    seconds = _of_all_steps(started, moments, job.steps)
     clock.write_text(json.dumps(seconds), encoding="utf-8")
     return folder, seconds
+
+
+def _of_all_steps(started: float, moments: Sequence[float], steps: int) -> float | None:
+    """Gives the seconds of a whole run from the moments at which steps ended; None where there were none to time.
+
+    The first of them, which may have started threads and compilers, counts as long as the others. A run that was
+    resumed has fewer moments than steps.
+    """
+    if len(moments) < 2:
+        return (moments[0] - started) * steps if moments else None
+    return (moments[-1] - moments[0]) / (len(moments) - 1) * steps
 
 
 _JUDGES: dict[str, nn.Module] = {}
@@ -291,19 +307,13 @@ def render_columns(rows: list[Row], methods: list[str], columns: Sequence[tuple[
     return "\n".join(lines)
 
 
-STUDENT_T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-"""0.975 quantiles by degrees of freedom."""
-
-
 def _mean_and_interval(values: list[float], form: str) -> str:
     if not values:
         return "-"
     mean = sum(values) / len(values)
     if len(values) < 2 or max(values) == min(values):
         return format(mean, form)
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    half = STUDENT_T.get(len(values) - 1, 1.96) * deviation / math.sqrt(len(values))
-    return f"{mean:{form}} ± {half:{form}}"
+    return f"{mean:{form}} ± {student_half_width(values):{form}}"
 
 
 @torch.no_grad()

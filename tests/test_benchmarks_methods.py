@@ -10,7 +10,16 @@ import pytest
 import scipy.stats
 import torch
 
-from benchmarks.methods import Job, _key, _key_of_row, _mean_and_interval, _two_of_each, render, run_folder
+from benchmarks.methods import (
+    Job,
+    _key,
+    _key_of_row,
+    _mean_and_interval,
+    _of_all_steps,
+    _two_of_each,
+    render,
+    run_folder,
+)
 from benchmarks.storing import read_rows
 
 
@@ -47,6 +56,13 @@ def test_the_interval_is_students(values: list[float]) -> None:
         0.95, len(values) - 1, loc=sum(values) / len(values), scale=scipy.stats.sem(values)
     )
     assert (mean - half, mean + half) == pytest.approx((low, high), abs=5e-3)
+
+
+def test_the_time_of_a_run_is_that_of_the_steps_it_saw() -> None:
+    assert _of_all_steps(0.0, [5.0, 6.0, 7.0, 8.0], 4) == 4.0  # the first, which starts threads, counts as the others
+    assert _of_all_steps(0.0, [5.0, 6.0], 4) == 4.0  # resumed after two steps
+    assert _of_all_steps(1.0, [3.0], 4) == 8.0
+    assert _of_all_steps(1.0, [], 4) is None  # it was finished, and stopped before its time was written
 
 
 def test_one_value_or_equal_ones_have_no_interval() -> None:
