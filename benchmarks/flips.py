@@ -36,7 +36,7 @@ import munitaug
 from benchmarks.circumstances import circumstances
 from benchmarks.conditions.plain import oracle
 from benchmarks.conditions.self_training import SEMANTIC_WEIGHT
-from benchmarks.digits import Job, Places, Plan, make_cell
+from benchmarks.digits import Job, Places, Plan, decided_by, make_cell
 from benchmarks.pairs import PAIRS
 from benchmarks.storing import append_row, read_rows
 from munitaug.adaptation import FitSettings, predict
@@ -148,11 +148,13 @@ def main() -> None:
     out: Path = options.out
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = read_rows(out)
-    known = {(row["pair"], row["seed"], row["translator-steps"]) for row in rows}
-    wanted = [(pair, seed, plan.translator_steps) for pair in options.pair for seed in range(options.seeds)]
-    for pair, seed, steps in tqdm([cell for cell in wanted if cell not in known], desc="cells", unit="cell"):
+    decided = decided_by(plan)
+    known = [(row["pair"], row["seed"], row.get("plan")) for row in rows]
+    wanted = [(pair, seed) for pair in options.pair for seed in range(options.seeds)]
+    missing = [(pair, seed) for pair, seed in wanted if (pair, seed, decided) not in known]
+    for pair, seed in tqdm(missing, desc="cells", unit="cell"):
         sheet = out.with_name(f"digits-{pair.replace(':', '-')}-translations.png") if seed == 0 else None
-        row: Row = {"pair": pair, "seed": seed, "translator-steps": steps}
+        row: Row = {"pair": pair, "seed": seed, "plan": decided}
         row |= measure(Job(pair, seed, (), plan, places), sheet) | circumstances("benchmarks.flips", options.device)
         rows.append(row)
         append_row(out, row)
