@@ -31,8 +31,9 @@ from benchmarks.conditions.references import (
     pooled_batches,
     through_albumentations,
 )
+from benchmarks.conditions.self_training import consistency_alone, in_turn, information_alone, self_training
 from benchmarks.conditions.subspace import aligned_head, subspace
-from munitaug.adaptation import FitSettings, SmallClassifier, Task
+from munitaug.adaptation import FitSettings, SmallClassifier, Task, self_train
 from munitaug.random import torch_generator
 from tests.runs import toy_accuracy, toy_task
 
@@ -420,3 +421,30 @@ def test_an_aligned_head_of_two_classes_has_two_outputs() -> None:
     weight, bias = aligned_head(source, labels, source, 2)
     logits = torch.from_numpy(source) @ weight.T + bias
     assert logits.argmax(dim=1).tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize("condition", [information_alone, consistency_alone, in_turn, self_training])
+def test_the_last_snapshot_of_self_training_is_its_result(condition: ConditionFunction, tmp_path: Path) -> None:
+    seen: list[dict[str, Tensor]] = []
+
+    def keep(stage: str, step: int, net: nn.Module) -> None:
+        seen.append({name: value.clone() for name, value in net.state_dict().items()})
+
+    result = condition(replace(cell(tmp_path, settings=replace(QUICK, self_steps=5)), on_snapshot=keep)).state_dict()
+    assert seen[-1].keys() == result.keys()
+    for name, value in seen[-1].items():
+        torch.testing.assert_close(value, result[name], rtol=0.0, atol=0.0)
+
+
+def test_looking_at_a_classifier_does_not_change_its_training(tmp_path: Path) -> None:
+    settings = replace(QUICK, self_steps=5)
+    seen: list[int] = []
+
+    def look(stage: str, step: int, net: nn.Module) -> None:
+        seen.append(step)
+
+    looked = self_training(replace(cell(tmp_path / "a", settings=settings), on_snapshot=look))
+    blind = self_train(classic(cell(tmp_path / "b", settings=settings)), toy_task(), settings, 0)
+    assert seen == [0, 1, 2, 3, 4, 5]
+    for first, second in zip(looked.state_dict().values(), blind.state_dict().values(), strict=True):
+        assert torch.equal(first, second)

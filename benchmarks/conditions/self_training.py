@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -21,10 +22,12 @@ from munitaug.adaptation import (
     FitSettings,
     OnUpdate,
     adapt,
+    estimate_norms,
     fit_labelled,
     self_train,
     source_batches,
 )
+from munitaug.random import seeded
 
 SEMANTIC_WEIGHT = 1.0
 SNAPSHOTS = 5
@@ -87,7 +90,7 @@ def _adapted(
     def once(name: str, make: Callable[[], nn.Module]) -> nn.Module:
         return cell.once(prefix + name, lambda _: make())
 
-    note = _noted(cell, "refining", cell.settings.refine_steps)
+    note = _noted(cell, "refining", cell.settings.refine_steps, self_trained=True)
 
     def on_update(stage: str, step: int, loss: Tensor, classifier: nn.Module) -> None:
         if stage == "refining":
@@ -130,7 +133,7 @@ def _continued(
         cell.seed,
         labelled=labelled,
         information_weight=information_weight,
-        on_update=_noted(cell, stage, settings.self_steps),
+        on_update=_noted(cell, stage, settings.self_steps, self_trained=True),
     )
 
 
@@ -138,12 +141,17 @@ def _source(cell: Cell) -> BatchOf:
     return source_batches(cell.task, cell.settings, cell.seed + 1, ClassicAugmentation())
 
 
-def _noted(cell: Cell, stage: str, steps: int) -> OnUpdate:
+def _noted(cell: Cell, stage: str, steps: int, *, self_trained: bool = False) -> OnUpdate:
+    """Gives what hands classifiers to the cell's snapshots; self-trained ones as they would be, had training ended."""
     every = max(1, steps // SNAPSHOTS)
 
     def note(step: int, loss: Tensor, classifier: nn.Module) -> None:
         del loss
-        if step % every == 0:
-            cell.on_snapshot(stage, step, classifier)
+        if step % every:
+            return
+        if self_trained:
+            with seeded(0, cell.task.device):  # what draws in training mode must not draw from the training's numbers
+                classifier = estimate_norms(deepcopy(classifier), cell.task.target_images)
+        cell.on_snapshot(stage, step, classifier)
 
     return note

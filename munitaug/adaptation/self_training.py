@@ -100,7 +100,8 @@ def self_train(
         settle: lower the learning rate to zero in the end; without it the averaging alone calms the weights, which
             generalises better where predictions are already good (stochastic weight averaging, Izmailov et al. 2018).
         progress: label of the progress bar; empty for none.
-        on_update: called after each update, with the teacher as the classifier.
+        on_update: called after each update, with the teacher as the classifier: averaged weights, but batch norms that
+            are behind (:func:`estimate_norms` on a copy gives what training would end with here).
 
     Raises:
         DivergenceError: a weight has become infinite or NaN.
