@@ -43,6 +43,7 @@ IN_VIEW = (
 )
 """What target labels had a say in, besides the score and the oracle."""
 BASIS_MARKS = {"images": " (one seed)", "seeds": " (seeds only)", "none": " (one seed, no bits)"}
+OTHER_LIBRARIES = ("skada-", "pytorch-adapt-")
 
 
 def write_markdown(findings: Findings, path: Path) -> None:
@@ -96,8 +97,8 @@ def summary_block(findings: Findings) -> str:
         + "\n".join(lines)
         + "\n\n"
         "Accuracy in percent on the target's test images: mean over seeds and Student's 95% interval, last iterate; "
-        f"target labels for the final score alone (and for the oracle). {IN_VIEW} Difference in points, with the 95% "
-        "interval of a bootstrap over seeds and test images. Published: best translation-based / best of any method; "
+        f"target labels for the final score alone (and for the oracle). {IN_VIEW} Difference in points, with a 95% "
+        "interval over seeds and test images. Published: best translation-based / best of any method; "
         f"in brackets for the pair that this one resembles.{_other_protocols(findings)}\n\n"
         + _summary_commands(findings)
     )
@@ -105,7 +106,12 @@ def summary_block(findings: Findings) -> str:
 
 def accuracy_block(findings: Findings) -> str:
     """Gives a table of all conditions for each pair."""
-    return "".join(_accuracy_table(pair) for pair in findings.pairs)
+    explained = (
+        "±: Student's 95% interval over seeds, on these test images; another draw of images is not in it. Ours - this: "
+        "as under Differences; of one seed the interval knows chance between images alone, and says nothing of "
+        "conditions. Collapsed: below half the median of the condition, or more than 10 points below `source`.\n"
+    )
+    return "".join(_accuracy_table(pair) for pair in findings.pairs) + explained
 
 
 def differences_block(findings: Findings) -> str:
@@ -129,20 +135,24 @@ def differences_block(findings: Findings) -> str:
         lines = [_table_line(head), _rule(len(head)), *(_table_line(_difference_cells(answer)) for answer in answers)]
         texts.append(f"**{question.title}**\n\n" + "\n".join(lines) + "\n\n")
     explained = (
-        "Interval: bootstrap over seeds and test images (seeds only: Student's, where bits are missing), 95%; the "
-        "verdict goes by it. Corrected: of the same resamples at Bonferroni's level over the pairs of a table, 98.75% "
-        "for four. p: McNemar's exact test of the lowest seed alone, which was declared beforehand; Holm's correction "
-        "is over the pairs of a table. Both corrections leave development pairs out.\n"
+        "Interval: 95%, bootstrap over seeds and test images, made as wide as a two-way model with Student's t asks of "
+        "so few seeds (seeds only: Student's, where bits are missing); the verdict goes by it. Corrected: the same at "
+        "Bonferroni's level over the pairs of a table, 98.75% for four. p: McNemar's exact test of the lowest seed "
+        "alone, which was declared beforehand; Holm's correction is over the pairs of a table. Both corrections leave "
+        "development pairs out.\n"
     )
     return "".join(texts) + explained if texts else "No two conditions to compare yet.\n"
 
 
 def regret_block(findings: Findings) -> str:
-    """Gives the regret of each way of choosing a checkpoint, over all conditions of a kind on all pairs."""
+    """Gives the regret of each way of choosing a checkpoint, over all conditions of a kind on all pairs.
+
+    Without other libraries' runs: they have one validator, their own, and some are runs of ours once more.
+    """
     of_group: dict[Group, list[Selection]] = {}
     for pair in findings.pairs:
         for line in pair.lines:
-            if line.selections:
+            if line.selections and not line.condition.startswith(OTHER_LIBRARIES):
                 of_group.setdefault(line.group, []).extend(line.selections)
     if not of_group:
         return "No run kept snapshots.\n"
@@ -248,9 +258,11 @@ BLOCK_TITLES = {
 
 
 def mean_text(summary: Summary) -> str:
-    """Gives "98.4 ± 0.2", or the mean alone for one seed."""
+    """Gives "98.4 ± 0.2", or the mean alone for one seed; two decimals where one would show no spread."""
     if math.isnan(summary.half_width):
         return f"{summary.mean:.1f}"
+    if 0.0 < summary.half_width < 0.05:
+        return f"{summary.mean:.2f} ± {summary.half_width:.2f}"
     return f"{summary.mean:.1f} ± {summary.half_width:.1f}"
 
 
@@ -346,6 +358,7 @@ def _accuracy_table(pair: PairFindings) -> str:
         for line in members:
             s = line.summary
             minus = difference_text(line.ours_minus_this) if line.ours_minus_this else MISSING
+            minus += BASIS_MARKS.get(line.ours_minus_this.basis, "") if line.ours_minus_this else ""
             numbers = [mean_text(s), percent_text(s.deviation), percent_text(s.lowest), str(len(s.collapsed))]
             lines.append(_table_line([_code(line.condition), *numbers, str(s.seeds), minus]))
     marks = " Defaults were chosen on this pair." if pair.development else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,8 +30,8 @@ from benchmarks.findings import (
 )
 from benchmarks.report import Sheet, main, render_page, sheets_by_pair
 from benchmarks.rows import Result, Setting, pack_correct, parse_result
-from benchmarks.statistics import Difference, bootstrap_interval
-from benchmarks.tables import difference_text, p_text, write_markdown
+from benchmarks.statistics import Difference, Summary, paired_interval
+from benchmarks.tables import difference_text, mean_text, p_text, write_markdown
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 HOSTILE = '"><script>alert(1)</script><img src=http://example.org/x.png>|`'
@@ -178,7 +179,7 @@ def test_corrected_intervals_are_over_the_pairs_that_are_evidence() -> None:
     assert development is None
     assert first is not None
     assert first == second
-    assert (first.low, first.high) == bootstrap_interval(
+    assert (first.low, first.high) == paired_interval(
         np.tile(np.arange(200) < 190, (3, 1)), np.tile(np.arange(200) < 180, (3, 1)), level=0.975
     )
     (alone,) = find(results_of(rows_of("mnist:usps", 190, 180))).answers["beyond"]
@@ -427,6 +428,9 @@ def test_numbers_as_text() -> None:
     assert difference_text(Difference(-0.25, -0.5, 0.004, 5, 9, "seeds")) == "\u22120.25 [\u22120.50, +0.00]"
     assert difference_text(Difference(0.25, float("nan"), float("nan"), 1, 0, "none")) == "+0.25"
     assert [p_text(p) for p in (None, 0.00001, 0.0123, 1.0)] == ["-", "< 0.0001", "0.012", "1"]
+    spreads = (math.nan, 0.0, 0.044, 0.051)
+    texts = [mean_text(Summary("x", 99.2448, 0.1, half, 99.0, 5, ())) for half in spreads]
+    assert texts == ["99.2", "99.2 ± 0.0", "99.24 ± 0.04", "99.2 ± 0.1"]
 
 
 def test_markdown_tables_hold_the_numbers_and_where_they_come_from(tmp_path: Path) -> None:
@@ -450,6 +454,7 @@ def test_markdown_tables_hold_the_numbers_and_where_they_come_from(tmp_path: Pat
 def test_the_cost_of_choosing_is_summed_up_by_kinds_of_conditions(tmp_path: Path) -> None:
     lines = rows_of("mnist:usps", 190, 180)
     lines += [row("dann", 0, 150, more={"snapshots": []})]
+    lines += [row("skada-dann", 0, 150, more={"snapshots": [{"step": 1, "stage": "fit", "accuracy": 50.0}]})]
     snapshots = [{"step": 10, "stage": "fit", "accuracy": 97.0, "scores": {"DEV": 0.3}}]
     lines += [row("self-training-im", seed, 180 + seed, more={"snapshots": snapshots}) for seed in range(2)]
     write_markdown(find(results_of(lines)), tmp_path / "new.md")
@@ -457,7 +462,9 @@ def test_the_cost_of_choosing_is_summed_up_by_kinds_of_conditions(tmp_path: Path
     (_, block), *_ = re.findall(r"<!-- digits:(regret) -->\n(.*?)<!--", text, re.DOTALL)
     head, _, *rows = block.split("\n\n")[0].splitlines()
     assert "| Self-training without translation, 5 runs |" in head
-    assert "Features aligned" not in head  # it kept no snapshot
+    assert "Features aligned" not in head  # one kept no snapshot, one is another library's
+    assert "| `dann` | 75.0 | - | 75.0 | 0 | 1 | +20.00 [" in text
+    assert len(re.findall(r"\| `(?:skada-)?dann` \|.*\(one seed\) \|", text)) == 2
     cells = {line.split(" | ")[0]: line.split(" | ")[1:] for line in rows}
     column = head.split(" | ").index("Self-training without translation, 5 runs") - 1
     assert cells["| last iterate"][column] == f"{(7.0 + 6.5) / 5:.2f} (7.0)"

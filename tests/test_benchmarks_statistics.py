@@ -19,6 +19,7 @@ from benchmarks.statistics import (
     corrected_level,
     holm,
     mcnemar,
+    paired_interval,
     pooled,
     selection_table,
     student_half_width,
@@ -103,6 +104,60 @@ def test_the_bootstrap_refuses_unequal_or_empty_shapes(shape: tuple[int, ...]) -
         bootstrap_interval(
             np.zeros(shape, dtype=np.bool_), FIRST if shape != (0, 5) else np.zeros(shape, dtype=np.bool_)
         )
+
+
+def test_an_interval_is_as_wide_as_student_says_where_seeds_alone_differ() -> None:
+    right = np.array([[True] * 50, [True] * 50, [False] * 50, [True] * 50, [False] * 50])
+    low, high = paired_interval(right, np.zeros((5, 50), dtype=np.bool_))
+    assert high - low == pytest.approx(2.0 * student_half_width([100.0, 100.0, 0.0, 100.0, 0.0]))
+    bounds = bootstrap_interval(right, np.zeros((5, 50), dtype=np.bool_))
+    assert (low - 60.0) / (high - 60.0) == pytest.approx((bounds[0] - 60.0) / (bounds[1] - 60.0))  # as lopsided
+    assert high - low > bounds[1] - bounds[0]
+
+
+def test_an_interval_is_as_wide_as_a_normal_says_where_images_alone_differ() -> None:
+    first = np.tile(np.arange(2000) % 10 == 0, (5, 1))
+    low, high = paired_interval(first, np.zeros((5, 2000), dtype=np.bool_))
+    assert high - low == pytest.approx(2.0 * 100.0 * 1.961 * math.sqrt(0.1 * 0.9 / 1999), rel=1e-3)
+    assert low < 10.0 < high
+
+
+@pytest.mark.parametrize("generator_seed", [0, 15])  # with more spread over images than single answers make, and less
+def test_an_interval_is_as_wide_as_sums_of_squares_written_out(generator_seed: int) -> None:
+    from scipy import stats
+
+    rng = np.random.default_rng(generator_seed)
+    first, second = rng.random((4, 60)) < 0.9, rng.random((4, 60)) < 0.7
+    rows = (100.0 * (first.astype(float) - second)).tolist()
+    grand = math.fsum(map(math.fsum, rows)) / 240
+    of_seeds = [math.fsum(row) / 60 for row in rows]
+    of_images = [math.fsum(column) / 4 for column in zip(*rows, strict=True)]
+    seed_square = 60 * math.fsum((value - grand) ** 2 for value in of_seeds) / 3
+    image_square = 4 * math.fsum((value - grand) ** 2 for value in of_images) / 59
+    rest = [
+        (value - of_seed - of_image + grand) ** 2
+        for row, of_seed in zip(rows, of_seeds, strict=True)
+        for value, of_image in zip(row, of_images, strict=True)
+    ]
+    rest_square = math.fsum(rest) / (3 * 59)
+    parts = [(seed_square, 3)]
+    if image_square > rest_square:
+        parts += [(image_square, 59), (-rest_square, 3 * 59)]
+    variance = math.fsum(part for part, _ in parts)
+    degrees = variance**2 / math.fsum(part**2 / free for part, free in parts)
+    assert (image_square > rest_square) == (generator_seed == 0)
+    low, high = paired_interval(first, second)
+    assert (high - low) / 2 == pytest.approx(float(stats.t.ppf(0.975, degrees)) * math.sqrt(variance / 240))
+
+
+def test_a_wider_level_gives_a_wider_interval_of_any_number_of_seeds() -> None:
+    rng = np.random.default_rng(3)
+    for seeds in (1, 2, 5):
+        first, second = rng.random((seeds, 300)) < 0.9, rng.random((seeds, 300)) < 0.8
+        (low, high), (lower, higher) = (paired_interval(first, second, level=level) for level in (0.95, 0.9875))
+        assert lower < low < high < higher
+    assert paired_interval(first[:1], second[:1]) == bootstrap_interval(first[:1], second[:1])
+    assert paired_interval(first, first) == (0.0, 0.0)
 
 
 def test_a_summary_has_the_spread_worked_out_by_hand() -> None:
@@ -195,7 +250,7 @@ def test_a_difference_is_over_the_seeds_that_both_have() -> None:
 def test_a_difference_with_bits_is_the_two_level_bootstrap() -> None:
     found = compare(results(FIRST), results(SECOND))
     assert found is not None
-    assert (found.low, found.high) == bootstrap_interval(FIRST, SECOND)
+    assert (found.low, found.high) == paired_interval(FIRST, SECOND)
     assert found.mean == pytest.approx(100.0 * (7 - 4) / 10)  # 7 of 10 right against 4
     assert (found.images, found.basis) == (5, "seeds and images")
 
@@ -220,9 +275,8 @@ def test_a_corrected_level_is_bonferronis() -> None:
 def test_an_interval_at_another_level_is_of_the_same_resamples() -> None:
     """Written out: every resample of two seeds and five images, and its quantiles."""
     outcomes = enumerated(FIRST.astype(np.int64) - SECOND.astype(np.int64), True)
-    found = compare(results(FIRST), results(SECOND), level=0.7)
-    assert found is not None
-    assert (found.low, found.high) == pytest.approx((inverse_cdf(outcomes, 0.15), inverse_cdf(outcomes, 0.85)))
+    found = bootstrap_interval(FIRST, SECOND, level=0.7)
+    assert found == pytest.approx((inverse_cdf(outcomes, 0.15), inverse_cdf(outcomes, 0.85)))
     plain, strict = (bootstrap_interval(FIRST, SECOND, level=level) for level in (0.95, 0.9875))
     assert strict[0] <= plain[0] < plain[1] <= strict[1]
 
