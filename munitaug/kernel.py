@@ -36,7 +36,7 @@ def translate_images(translator: Translator, images: Tensor, styles: Tensor, str
     """
     device = translator_device(translator)
     model_images = match_channels(images_to_model(images.to(device, non_blocking=True)), translator.channels)
-    codes = styles.to(device, non_blocking=True)
+    codes = styles.to(device, torch.float32, non_blocking=True)
     with torch.no_grad():
         if strength is not None:
             weight = strength.to(device, non_blocking=True).unsqueeze(2)

@@ -77,13 +77,23 @@ class ImageDomain(Dataset[tuple[Tensor, int]], ABC):
             digest.update(self.labels.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    def checked_labels(self) -> Tensor | None:
+        """Gives the labels as N int64, or ``None``, whatever a class of the user's own has for them.
+
+        Raises:
+            DomainError: they are not one whole number for each image.
+        """
+        labels = self.labels
+        return None if labels is None else _whole_labels(self.name, labels, len(self))
+
     def require_labels(self) -> Tensor:
         """Gives the labels.
 
         Raises:
             LabelMissingError: the domain has none.
+            DomainError: they are not one whole number for each image.
         """
-        labels = self.labels
+        labels = self.checked_labels()
         if labels is None or not self.is_labelled:
             raise LabelMissingError(
                 f"{self.name} has no labels, but they are needed here; use a folder with one sub-folder per class"
@@ -111,11 +121,11 @@ class ArrayDomain(ImageDomain):
     Args:
         name: for messages and provenance.
         images: uint8 N x C x H x W in [0, 255].
-        labels: N int64 classes, or ``None``.
+        labels: N classes, whole numbers, or ``None``.
         class_names: names of the classes in label order.
 
     Raises:
-        DomainError: no image, or images and labels differ in number.
+        DomainError: no image, or labels that are not one whole number for each image.
         TypeError: images are not uint8.
     """
 
@@ -126,11 +136,9 @@ class ArrayDomain(ImageDomain):
             raise TypeError(f"{name}: images must be uint8 N x C x H x W, got {images.dtype} {tuple(images.shape)}")
         if len(images) == 0:
             raise DomainError(f"{name} holds no image")
-        if labels is not None and len(labels) != len(images):
-            raise DomainError(f"{name} holds {len(images)} images, but {len(labels)} labels")
         super().__init__(name, images.shape[1], class_names)
         self._images = images
-        self._labels = None if labels is None else labels.to(torch.int64)
+        self._labels = None if labels is None else _whole_labels(name, labels, len(images))
 
     def __len__(self) -> int:
         """Gives the number of images."""
@@ -159,3 +167,20 @@ def load_in_memory(domain: ImageDomain) -> ArrayDomain:
     if isinstance(domain, ArrayDomain):
         return domain
     return ArrayDomain(domain.name, domain.images(range(len(domain))), domain.labels, domain.class_names)
+
+
+def _whole_labels(name: str, labels: Tensor, count: int) -> Tensor:
+    """Gives labels as int64.
+
+    Raises:
+        DomainError: they are not one whole number for each of ``count`` images.
+    """
+    labels = torch.as_tensor(labels)
+    if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
+        raise DomainError(
+            f"{name}: labels must be N whole numbers, the classes, got {labels.dtype} {tuple(labels.shape)}; "
+            "of one-hot rows take labels.argmax(1)"
+        )
+    if len(labels) != count:
+        raise DomainError(f"{name} holds {count} images, but {len(labels)} labels")
+    return labels.to(torch.int64)

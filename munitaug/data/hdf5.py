@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from munitaug.data.augmented_file import AugmentedFileError as AugmentedFileError
 from munitaug.data.augmented_file import damage_named, open_for_reading, read_contents
 from munitaug.data.packing import PACKED, Compression, lzf_function, unpack_gzip
-from munitaug.data.shards import open_shards, read_shards
+from munitaug.data.shards import Shard, open_shards, read_shards
 
 MAX_OPEN_FILES = 128
 """Shards kept open at once."""
@@ -66,9 +66,10 @@ class AugmentedDataset(Dataset[tuple[Tensor, int]]):
         self._labels, self._source_indices, self._variants = contents.labels, contents.source_index, contents.variant
         self._attributes, self._style_crcs = contents.attributes, contents.style_crc32
         shards = read_shards(contents, self.path)
-        shape = open_shards(shards, self.path) if shards else contents.image_shape
+        index = _beside_shards(self.path, shards)
+        shape = open_shards(shards, index) if shards else contents.image_shape
         self.image_shape: tuple[int, ...] = (shape[2], shape[0], shape[1])
-        paths = [self.path.with_name(shard.name) for shard in shards] or [self.path]
+        paths = [index.with_name(shard.name) for shard in shards] or [self.path]
         counts = [shard.rows for shard in shards] or [len(self._labels)]
         self._starts = np.cumsum([0, *counts])[:-1].tolist()
         crcs = contents.image_crc32
@@ -186,6 +187,14 @@ class AugmentedDataset(Dataset[tuple[Tensor, int]]):
             file.open()
             self._opened.append(file)
         return file, row - self._starts[number]
+
+
+def _beside_shards(index: Path, shards: Sequence[Shard]) -> Path:
+    """Gives the index, or where links lead from it, whichever has the shards beside it."""
+    if shards and not index.with_name(shards[0].name).exists():
+        real = index.resolve()
+        return real if real.with_name(shards[0].name).exists() else index
+    return index
 
 
 @final

@@ -108,7 +108,7 @@ class UnpairedLoader(PairLoader):
         super().__init__(batch_size, seed, workers)
         check_compatible(domain_a, domain_b, crop)
         self._domain_a = domain_a
-        self._labels_a = domain_a.labels
+        self._labels_a = domain_a.checked_labels()
         self._stream_a = _DomainStream(domain_a, "a", batch_size, seed, flip, crop)
         self._stream_b = _DomainStream(domain_b, "b", batch_size, seed, flip, crop)
 

@@ -32,6 +32,10 @@ PROVENANCE_NAME = ".provenance.json"
 """Hidden, so that readers that take every file of a folder pass it by."""
 _AT_ONCE = 256
 _NAMED_CLASSES = 10
+_SPLIT = re.compile(
+    r"(^|[-._ 0-9])(train(ing)?|valid(ation)?|val|dev|test(ing)?|eval(uation)?)($|[-._ 0-9])", re.IGNORECASE
+)
+"""What huggingface/datasets takes a folder's name for a split by (src/datasets/data_files.py)."""
 
 
 class ArrowTable(Protocol):
@@ -81,9 +85,10 @@ def export_data(
     """Writes a generated file, or all shards of an index, in another form; gives the folder.
 
     - "folder": a PNG per image in a sub-folder per class, and ``metadata.jsonl`` (label, source_index, variant, style),
-      as torchvision's and timm's ImageFolder and ``datasets.load_dataset("imagefolder")`` read it. ImageFolder numbers
-      the folders it finds: class names out of order get a number in front, so that its labels are the file's, and
-      images without a label become a last class. It warns of classes without an image, which no folder stands for;
+      as torchvision's and timm's ImageFolder and ``datasets.load_dataset("imagefolder", data_files="out/**")`` read it
+      (with ``data_dir`` it takes classes called train, test and the like for splits, of which this warns). ImageFolder
+      numbers the folders it finds: class names out of order get a number in front, so that its labels are the file's,
+      and images without a label become a last class. It warns of classes without an image, for which no folder stands;
     - "webdataset": ``data-000000.tar`` and so on, per row a ``.png``, a ``.cls`` and a ``.json``;
     - "parquet": ``data-00000-of-00004.parquet``, as ``datasets.load_dataset("parquet")`` reads it, with images decoded
       and classes named. Needs pyarrow: ``pip install "munitaug[parquet]"``.
@@ -144,6 +149,7 @@ def class_folders(class_names: Sequence[str], labels: Iterable[int]) -> dict[int
     if found and min(found) < 0:
         names[UNLABELLED] = "unlabelled" if names else "images"
     own = list(names.values())
+    _warn_of_splits(own)
     plain = [re.sub(r"[^\w. -]", "_", name).strip(" .")[:100] for name in own]
     are_good = (
         own == plain == sorted(own) == sorted(own, key=_natural_order) and "" not in own and "metadata.jsonl" not in own
@@ -215,6 +221,16 @@ def _warn_of_absent(found: set[int], count: int) -> None:
         warnings.warn(
             f"classes without an image: {', '.join(some)}{rest}. ImageFolder numbers the folders it finds, so its "
             "labels may be other numbers than the file's; those are in metadata.jsonl",
+            stacklevel=4,
+        )
+
+
+def _warn_of_splits(names: Sequence[str]) -> None:
+    splits = [name for name in names if _SPLIT.search(name)]
+    if splits:
+        warnings.warn(
+            f"Hugging Face's imagefolder takes {', '.join(splits[:_NAMED_CLASSES])} for a split of the data where it "
+            "is given data_dir, and drops the other classes; give it data_files='FOLDER/**'",
             stacklevel=4,
         )
 

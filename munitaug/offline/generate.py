@@ -124,9 +124,12 @@ def generate(
 
 
 def item_styles(styles: StyleSource, seed: int, item: int | str, variants: int) -> Tensor:
-    """Gives 1 x K x S codes of one source image, a number or a path; code k is a function of (seed, item, k) alone."""
+    """Gives 1 x K x S float32 codes of one source image, a number or a path.
+
+    Code k is a function of (seed, item, k) alone.
+    """
     draws = [styles.sample(1, 1, torch_generator(seed, "style", item, variant)) for variant in range(variants)]
-    return torch.cat(draws, dim=1)
+    return torch.cat(draws, dim=1).float()
 
 
 def _make_parts(
@@ -218,7 +221,7 @@ class _PartMaker:
         self.styles = styles
         self.plan = plan
         self.device = translator_device(translator)
-        labels = domain.labels
+        labels = domain.checked_labels()
         self.labels = torch.full((len(domain),), UNLABELLED) if labels is None else labels
 
     def read(self, part: int, batch: range) -> _Read:

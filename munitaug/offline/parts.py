@@ -25,6 +25,7 @@ from munitaug.data.augmented_file import (
     open_for_reading,
     read_contents,
 )
+from munitaug.data.hdf5 import AugmentedDataset
 from munitaug.data.shards import check_shard_name, read_shards, shard_path, write_index
 from munitaug.files import locked_file, refuse_existing, replacing, sync_folder, write_text
 from munitaug.offline.disk import is_disk_full, locked_folder
@@ -106,7 +107,8 @@ class PartsFolder:
         with other arguments of which nothing was finished is forgotten, if this is the only process.
 
         Args:
-            overwrite: parts of another plan, and in the end an output that exists, may be replaced.
+            overwrite: parts of another plan, and in the end an output that exists, may be replaced. Several ranks keep
+                an output of this plan, which one of them may just have made, unless it is damaged; all of it is read.
 
         Raises:
             FileExistsError: the output, or a file called as one of its shards, exists and is not what this plan makes.
@@ -118,7 +120,8 @@ class PartsFolder:
                 if not overwrite and (self.stripe.ranks > 1 or self._holds_parts()):
                     self._refuse(kept)
                 kept = None
-            if (kept is not None or self.stripe.ranks > 1) and self._is_output_of_plan():
+            may_be_there = kept is not None or self.stripe.ranks > 1
+            if may_be_there and self._is_output_of_plan() and not (overwrite and self._is_damaged()):
                 self.remove()
                 return []
             refuse_existing(self.output, overwrite or (kept is not None and (self.path / MOVING_NAME).exists()))
@@ -321,6 +324,13 @@ class PartsFolder:
         wanted = [self._beside(part).name for part in range(self.plan.shards)]
         is_right = _unsealed(contents.attributes) == self.plan.header and len(contents.labels) == self.plan.rows
         return is_right and names == wanted and all(self.output.with_name(name).exists() for name in names)
+
+    def _is_damaged(self) -> bool:
+        try:
+            AugmentedDataset(self.output).check()
+        except AugmentedFileError:
+            return True
+        return False
 
 
 def _decoded(entries: Entries) -> Entries:

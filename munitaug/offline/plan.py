@@ -186,6 +186,7 @@ def check_counts(translator: Translator, domain: ImageDomain | None, variants: i
 
     Raises:
         ValueError: a number is out of range, the domain is empty, or several variants of a one-to-one method.
+        DomainError: labels that are not one whole number for each image.
     """
     if not 1 <= variants <= MAX_VARIANTS:
         raise ValueError(f"variants must be 1 to {MAX_VARIANTS}, got {variants}")
@@ -193,6 +194,8 @@ def check_counts(translator: Translator, domain: ImageDomain | None, variants: i
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if domain is not None and len(domain) == 0:
         raise ValueError(f"{domain.name} holds no image; there is nothing to generate from")
+    if domain is not None:
+        domain.checked_labels()
     if translator.style_dim == 0 and variants > 1:
         raise ValueError(f"{variants} variants were asked for, but {NO_STYLES}; or use variants=1")
 

@@ -152,7 +152,7 @@ def generate(
         ValueError: an argument is out of range, "hdf5" of something that is no domain, or generators that leave no CPU
             to read with, on which Ray would wait for ever.
         TypeError: a number is not whole.
-        DomainError: a data set without the columns that are needed.
+        DomainError: a data set without the columns that are needed, or labels that are not whole numbers.
     """
     ray, ray_data = _ray()
     if format not in RAY_FORMATS:
@@ -198,7 +198,7 @@ class _Generator:
     def __init__(self, job: _Job) -> None:
         self.job = job
         self.translator = job.translator.to("cuda" if job.on_gpu else "cpu").eval()
-        labels = None if job.domain is None else job.domain.labels
+        labels = None if job.domain is None else job.domain.checked_labels()
         self.labels = None if labels is None else labels.numpy()
 
     def __call__(self, batch: Batch) -> Batch | ArrowTable:
@@ -226,7 +226,7 @@ class _Generator:
         ]
         return parquet_table(rows, job.class_names) if job.as_table else _webdataset_columns(rows)
 
-    def _read(self, batch: Batch) -> tuple[Tensor, list[int | str], Sequence[int] | npt.NDArray[np.generic]]:
+    def _read(self, batch: Batch) -> tuple[Tensor, list[int | str], npt.NDArray[np.generic]]:
         """Gives N x C x H x W images, what decides their styles, and their labels."""
         if self.job.domain is not None:
             items = [int(item) for item in batch["id"]]
@@ -244,7 +244,10 @@ class _Generator:
         )
         if len({image.shape for image in images}) > 1:
             raise DomainError("images of different sizes cannot form one batch; read them with size=(64, 64)")
-        return torch.stack(images), keys, batch.get("label", np.full(len(keys), UNLABELLED))
+        labels = np.asarray(batch.get("label", np.full(len(keys), UNLABELLED)))
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise DomainError(f"the column label must hold whole numbers, the classes, but holds {labels.dtype}")
+        return torch.stack(images), keys, labels
 
     def _labels_of(self, items: Sequence[int]) -> npt.NDArray[np.generic]:
         return np.full(len(items), UNLABELLED) if self.labels is None else self.labels[list(items)]

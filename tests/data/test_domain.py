@@ -78,6 +78,21 @@ def test_labels_must_be_as_many_as_images() -> None:
         ArrayDomain("odd", torch.zeros(2, 1, 16, 16, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
 
 
+@pytest.mark.parametrize(
+    "labels", [torch.tensor([0.2, 1.7]), torch.tensor([0.0, float("nan")]), torch.eye(2, dtype=torch.int64)]
+)
+def test_labels_that_are_no_classes_are_refused(labels: torch.Tensor) -> None:
+    with pytest.raises(DomainError, match=r"odd: labels must be N whole numbers, the classes, got torch\."):
+        ArrayDomain("odd", torch.zeros(2, 1, 16, 16, dtype=torch.uint8), labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.bool])
+def test_labels_of_any_whole_type_become_int64(dtype: torch.dtype) -> None:
+    domain = ArrayDomain("odd", torch.zeros(2, 1, 16, 16, dtype=torch.uint8), torch.tensor([0, 1]).to(dtype))
+    assert domain.require_labels().tolist() == [0, 1]
+    assert domain.require_labels().dtype == torch.int64
+
+
 def test_images_of_different_sizes_form_no_batch() -> None:
     with pytest.raises(DomainError, match=r"stripes: images of different sizes.*--size 64"):
         Stripes(None).images([0, 1])

@@ -115,7 +115,8 @@ def test_hugging_face_datasets_reads_it(
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     datasets = pytest.importorskip("datasets")
     folder = export_data(source, tmp_path / "out", format=format, progress=False)
-    loaded = datasets.load_dataset(reader, data_dir=str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    where = {"data_files": f"{folder}/**"} if reader == "imagefolder" else {"data_dir": str(folder)}
+    loaded = datasets.load_dataset(reader, **where, split="train", cache_dir=str(tmp_path / "cache"))
     assert len(loaded) == 2 * ITEMS
     by_place = {(row["source_index"], row["variant"]): row for row in loaded}
     for number in (0, 7, 43):
@@ -254,6 +255,18 @@ def test_folders_of_over_a_hundred_thousand_classes_sort_as_classes_do() -> None
     with pytest.warns(UserWarning, match="classes without an image"):
         folders = class_folders((), [99_999, 100_000])
     assert list(folders.values()) == sorted(folders.values()) == ["099999-99999", "100000-100000"]
+
+
+@pytest.mark.parametrize("name", ["train", "test", "val", "train station", "dev.1", "Testing"])
+def test_a_class_that_would_be_taken_for_a_split_is_told(name: str) -> None:
+    with pytest.warns(UserWarning, match=rf"takes {name} for a split of the data where it is given data_dir"):
+        class_folders(["bus", name], [0, 1])
+
+
+@pytest.mark.parametrize("name", ["trainer", "latest", "valve", "contest", "device"])
+def test_words_that_hold_a_split_are_none(name: str, recwarn: pytest.WarningsRecorder) -> None:
+    class_folders(["bus", name], [0, 1])
+    assert not recwarn
 
 
 def test_images_without_a_label_are_not_taken_for_a_class_that_is_absent() -> None:

@@ -85,6 +85,34 @@ def test_unlabelled_images_get_minus_one(tmp_path: Path) -> None:
     assert dataset.class_names == ()
 
 
+class _Doubles(PriorStyles):
+    """Codes as numpy makes them."""
+
+    def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
+        return super().sample(n, k, generator).double()
+
+
+def test_styles_of_another_type_are_written_as_float32(tmp_path: Path, whole: Path) -> None:
+    dataset = AugmentedDataset(run(tmp_path / "aug.h5", styles=_Doubles(3)))
+    dataset.check()
+    assert torch.equal(dataset.style(5), AugmentedDataset(whole).style(5))
+
+
+class _Measured(ArrayDomain):
+    """What a user's own class may give: a measurement for each image."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        return torch.linspace(0, 1, len(self))
+
+
+def test_labels_that_are_no_classes_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    images = torch.zeros(4, 3, SIDE, SIDE, dtype=torch.uint8)
+    with pytest.raises(DomainError, match=r"lengths: labels must be N whole numbers"):
+        run(tmp_path / "aug.h5", domain=_Measured("lengths", images))
+    assert not list(tmp_path.iterdir())
+
+
 def test_styles_do_not_depend_on_the_number_of_variants(tmp_path: Path, whole: Path) -> None:
     two, four = AugmentedDataset(whole), AugmentedDataset(run(tmp_path / "aug.h5", variants=4))
     for item in range(ITEMS):

@@ -100,6 +100,36 @@ def test_a_late_rank_of_a_finished_run_has_nothing_to_do(tmp_path: Path, whole: 
         shards(tmp_path / "aug.h5", stripe=Stripe(6, 7), seed=1)
 
 
+def test_overwriting_by_ranks_makes_a_damaged_output_anew(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    path = shards(tmp_path / "aug.h5")
+    with h5py.File(tmp_path / NAMES[2]) as file:
+        place = file["images"].id.get_chunk_info(0).byte_offset
+    with open(tmp_path / NAMES[2], "r+b") as raw:
+        raw.seek(place)
+        first = raw.read(1)[0]
+        raw.seek(place)
+        raw.write(bytes([first ^ 1]))
+    with pytest.raises(AugmentedFileError):
+        AugmentedDataset(path).check()
+    for rank in (1, 0):
+        shards(path, stripe=Stripe(rank, 2), overwrite=True)
+    assert all_bytes(tmp_path) == whole
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_an_index_behind_a_link_finds_its_shards(tmp_path: Path, together: bool) -> None:
+    path = shards(tmp_path / "real" / "aug.h5")
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    if together:  # each file is a link, as in a cache whose files have other names
+        for file in list(path.parent.iterdir()):
+            blob = file.rename(path.parent / f"blob-{file.name}")
+            (linked / file.name).symlink_to(blob)
+    else:
+        (linked / "mine.h5").symlink_to(path)
+    AugmentedDataset(linked / ("aug.h5" if together else "mine.h5")).check()
+
+
 @pytest.mark.parametrize("batches", [0, 1, 3, 5])
 def test_only_the_open_shard_is_made_again(
     tmp_path: Path, whole: dict[str, bytes], batches: int, monkeypatch: pytest.MonkeyPatch
