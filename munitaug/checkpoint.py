@@ -27,6 +27,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from munitaug._version import __version__
+from munitaug.default_device import on_cpu_by_default
 from munitaug.files import replacing, sha256_of, write_text
 from munitaug.method import Method, MethodClass, OptimiserSettings
 from munitaug.methods import METHODS
@@ -96,6 +97,7 @@ def save_method(method: Method, path: str | Path, provenance: Mapping[str, Json]
     return folder
 
 
+@on_cpu_by_default
 def load_method(path: str | Path) -> Method:
     """Gives the method of a checkpoint, in evaluation mode, on the CPU.
 
@@ -190,6 +192,7 @@ def checkpoint_sha256(path: str | Path) -> str:
     return str(read_index(find_checkpoint(path))["weights"]["sha256"])
 
 
+@on_cpu_by_default
 def shared_translator(
     path: str | Path,
     direction: str = "a2b",

@@ -6,7 +6,10 @@ Floor 8: uses public names only.
 from __future__ import annotations
 
 import dataclasses
+import io
+import itertools
 import os
+import select
 import signal
 import sys
 import threading
@@ -14,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
@@ -26,6 +30,9 @@ EXIT_USER_ERROR = 2
 EXIT_FAILED = 1
 PRESET_HELP = "configuration of the method: small or paper; some have more, see docs/methods"
 EXIT_INTERRUPTED = 130
+EXIT_NOBODY_READS = 141
+"""As of a program that SIGPIPE ends."""
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 HOW_TO_CONTINUE = {
     "train": "stopped; run the same command with --resume to continue",
     "generate": "stopped; run the same command again to continue",
@@ -53,13 +60,19 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     warnings.showwarning = _one_line_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a path that it has no letters for is no reason to fail at the end
+            stream.reconfigure(errors="backslashreplace")
     command = ""
     try:
         with _sigterm_like_ctrl_c():
             parser, commands = build_parser()
-            chosen = parser.instantiate(parser.parse_args(list(args) if args is not None else None))
+            words = sys.argv[1:] if args is None else list(args)
+            _check_configuration_files(words)
+            chosen = parser.instantiate(parser.parse_args(words))
             command = chosen.command
             commands[command](chosen[command])
+            sys.stdout.flush()  # here, where it is known what to say if nobody reads
     except munitaug.Interrupted as error:
         _fail(str(error), EXIT_INTERRUPTED)
     except KeyboardInterrupt:
@@ -67,10 +80,16 @@ def main(args: Sequence[str] | None = None) -> None:
     except munitaug.DivergenceError as error:
         _fail(str(error), EXIT_FAILED)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            raise SystemExit(EXIT_NOBODY_READS) from None
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{error.strerror}" if error.strerror else str(error), EXIT_USER_ERROR)
     except USER_ERRORS as error:
         _fail(str(error), EXIT_USER_ERROR)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _fail(f"not enough memory ({shorten(str(error), 200)}); smaller images (--size) or batches fit", EXIT_FAILED)
 
 
 def build_parser() -> tuple[ArgumentParser, dict[str, Command]]:
@@ -99,6 +118,29 @@ def build_parser() -> tuple[ArgumentParser, dict[str, Command]]:
         subcommands.add_subcommand(name, child, help=doc)
         commands[name] = run
     return parser, commands
+
+
+def _check_configuration_files(words: Sequence[str]) -> None:
+    """Refuses what is no mapping in YAML, and names the file, which the parser's own errors do not.
+
+    Raises:
+        ValueError: such a file.
+    """
+    if words[:1] == ["convert"]:  # there it is the other project's own, read elsewhere
+        return
+    import yaml  # comes with jsonargparse
+
+    following = [other for word, other in itertools.pairwise(words) if word == "--config"]
+    joined = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+    for file in filter(Path.is_file, map(Path, following + joined)):
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
+            raise ValueError(f"{file} is not YAML ({error})") from error
+        if not isinstance(content, dict):
+            raise ValueError(
+                f"{file} must be YAML of options, such as 'preset: small', got {shorten(repr(content), 60)}"
+            )
 
 
 def _add_data(parser: ArgumentParser) -> None:
@@ -454,7 +496,7 @@ def _add_export(parser: ArgumentParser) -> None:
     add("checkpoint", type=str, help="checkpoint folder, or the run folder of munitaug train")
     add("--out", type=str, required=True, help="file to write, .onnx or .pt2")
     add("--size", type=int, required=True, help="side in px of the square images that the graph takes")
-    add("--format", type=str, default="onnx", help="onnx or torch-export")
+    add("--format", type=str | None, default=None, help="onnx or torch-export; default: as --out ends")
     add("--direction", type=str, default="a2b", help="a2b (source to target), b2a, or two names of several")
     add("--overwrite", action="store_true", help="replace an existing file")
 
@@ -535,6 +577,26 @@ def _sigterm_like_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous if previous is not None else signal.SIG_DFL)
+
+
+def _nobody_reads() -> bool:
+    """Tells whether stdout leads nowhere any more, as behind ``| head``; what is left for it is dropped then."""
+    if not hasattr(select, "poll"):  # Windows has other errors for it
+        return False
+    try:
+        asked = select.poll()
+        asked.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # no file, or closed
+        return False
+    if not any(event & select.POLLERR for _, event in asked.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tells it of torch's errors by their words, because a CPU's have no class of their own."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _one_line_warning(

@@ -1,6 +1,6 @@
 """The one kernel behind every front end: images in any usual form in, K styled variants in the same form out.
 
-Floor 3: imports images, translator and types.
+Floor 3: imports default_device, images, networks, translator and types.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from munitaug.default_device import on_cpu_by_default
 from munitaug.images import check_pixels, images_to_model, match_channels, model_to_images, pad_to_multiple
+from munitaug.networks.precision import full_precision
 from munitaug.translator import Translator
 from munitaug.types import MIN_SIDE
 
@@ -37,7 +39,7 @@ def translate_images(translator: Translator, images: Tensor, styles: Tensor, str
     device = translator_device(translator)
     model_images = match_channels(images_to_model(images.to(device, non_blocking=True)), translator.channels)
     codes = styles.to(device, torch.float32, non_blocking=True)
-    with torch.no_grad():
+    with torch.no_grad(), full_precision(device):  # the translator has a precision of its own
         if strength is not None:
             weight = strength.to(device, non_blocking=True).unsqueeze(2)
             codes = weight * codes + (1.0 - weight) * style_codes(translator, model_images).unsqueeze(1)
@@ -68,6 +70,7 @@ def style_codes(translator: Translator, model_images: Tensor, what: str = "image
     return translator.encode_style(padded)
 
 
+@on_cpu_by_default
 def images_to_styles(translator: Translator, images: Tensor, batch_size: int = 64) -> Tensor:
     """Gives M x style_dim codes of target images, on the CPU: a bank for BankStyles or ClassBankStyles.
 
@@ -88,7 +91,7 @@ def images_to_styles(translator: Translator, images: Tensor, batch_size: int = 6
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     device = translator_device(translator)
     codes = [torch.zeros(0, translator.style_dim, dtype=torch.float32)]
-    with torch.no_grad():
+    with torch.no_grad(), full_precision(device):
         for part in images.split(batch_size):
             model_images = match_channels(images_to_model(part.to(device)), translator.channels)
             codes.append(style_codes(translator, model_images).float().cpu())

@@ -16,6 +16,9 @@ SIGNALS = tuple(
 )  # the last is what batch systems such as Slurm send before the time is over; Windows has none
 
 
+_left_unanswered = False
+
+
 @contextmanager
 def stop_on_signals(patient: bool = False) -> Iterator[Callable[[], bool]]:
     """Gives a function that answers whether a stop was asked for; a second signal stops at once.
@@ -27,7 +30,8 @@ def stop_on_signals(patient: bool = False) -> Iterator[Callable[[], bool]]:
         patient: further signals change nothing. A launcher passes on the Ctrl-C that its processes had from the
             terminal already, and kills those that take too long.
     """
-    asked = False
+    global _left_unanswered
+    _left_unanswered = asked = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         del frame
@@ -42,6 +46,15 @@ def stop_on_signals(patient: bool = False) -> Iterator[Callable[[], bool]]:
     previous = {number: signal.signal(number, on_signal) for number in SIGNALS}
     try:
         yield lambda: asked
+        _left_unanswered = asked
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def left_unanswered() -> bool:
+    """Tells whether a stop was asked for in the last :func:`stop_on_signals`, whose block came to its end all the same.
+
+    A loop that was at its last step has nothing to leave, but what comes after it in a longer recipe should not begin.
+    """
+    return _left_unanswered

@@ -95,6 +95,16 @@ def test_cmyk_image(photos: Path, tmp_path: Path) -> None:
     assert "convert it to 8-bit RGB or grey first" in message
 
 
+def test_pictures_of_measurements(photos: Path, tmp_path: Path) -> None:
+    measured = photos / "measured.tif"
+    Image.fromarray(np.linspace(0.0, 1.0, 400, dtype=np.float32).reshape(20, 20)).save(measured)
+    message = refusal(*train_words(photos, photos, tmp_path / "run"), *SIZE)
+    assert str(measured) in message
+    assert "colour mode F" in message
+    assert "scale its values to 0 to 255" in message
+    assert "convert('RGB')" not in message
+
+
 def test_16_bit_images_are_taken(tiny_run: Path, tmp_path: Path) -> None:
     levels = np.linspace(0, 65535, 20 * 20).astype(np.uint16).reshape(20, 20)
     (tmp_path / "deep").mkdir()

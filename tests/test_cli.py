@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import json
 import os
@@ -25,6 +26,7 @@ from tests.runs import TINY_MODEL, refusal, run_cli
 
 pytest.importorskip("sklearn")
 
+ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("train", "preview", "generate", "evaluate", "adapt", "info", "convert", "export", "export-data", "demo")
 SOURCE, TARGET = "synthetic-digits:train:64", "digits:train:64"
 SIZE = ("--size", "16")
@@ -392,6 +394,83 @@ def test_a_run_can_be_described_in_a_file(tmp_path: Path) -> None:
     outcome = run_cli("train", "--config", file, "--training.max_steps", "2")
     assert outcome.code == 0, outcome.err
     assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["max_steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe", "is not YAML"),
+        (b"training: [", "is not YAML"),
+        (b"- a\n- b\n", "must be YAML of options, such as 'preset: small', got ['a', 'b']"),
+        (b"", "must be YAML of options, such as 'preset: small', got None"),
+    ],
+)
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: bytes, message: str, joined: bool) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_bytes(content)
+    words = (f"--config={file}",) if joined else ("--config", file)
+    assert f"{file} {message}" in refusal(*BASE, "--out", tmp_path / "run", *words)
+
+
+def test_running_out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr(munitaug, "checkpoint_facts", fail)
+    outcome = run_cli("info", "run")
+    assert outcome.code == 1
+    assert outcome.err.startswith("munitaug: error: not enough memory ([enforce fail")
+    assert outcome.err.count("\n") == 1
+
+
+def test_an_error_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(munitaug, "checkpoint_facts", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_cli("info", "run")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_who_reads_is_no_error(tiny_run: Path, unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "munitaug", "info", str(tiny_run)]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_path_that_stdout_has_no_letters_for_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    with pytest.raises(SystemExit) as leaving:
+        cli.main(["--version"])
+    print("n\u00e4ht", file=stdout, flush=True)
+    assert leaving.value.code == 0
+    assert stdout.buffer.getvalue().endswith(b"n\\xe4ht\n")
+
+
+def test_a_folder_where_a_file_of_images_is_wanted_is_called_one(tmp_path: Path) -> None:
+    message = refusal("export-data", tmp_path, "--out", tmp_path / "out")
+    assert f"{tmp_path} is a folder; give the HDF5 file" in message
+
+
+def test_a_size_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
+    words = ("train", "--source", SOURCE, "--target", TARGET, "--size", "100000000")
+    assert "size must be at most 16384 px, got 100000000" in refusal(*words, "--out", tmp_path / "run")
+
+
+def test_a_package_for_events_that_is_missing_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    message = refusal(*BASE, *TINY, "--out", tmp_path / "run", "--training.tensorboard", "true")
+    assert 'pip install "munitaug[tensorboard]"' in message
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_option_in_a_file_is_refused(tmp_path: Path) -> None:

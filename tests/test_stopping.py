@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from munitaug.stopping import stop_on_signals
+from munitaug.stopping import left_unanswered, stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -62,3 +62,23 @@ def test_outside_the_main_thread_nothing_is_set_and_the_answer_is_no() -> None:
     thread.start()
     thread.join()
     assert answers == [False, True]
+
+
+def test_a_stop_that_came_too_late_for_a_loop_is_known_after_it() -> None:
+    with stop_on_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert left_unanswered()
+    with stop_on_signals():
+        pass
+    assert not left_unanswered()
+
+
+def test_a_stop_that_was_answered_is_not_left() -> None:
+    def leave() -> None:
+        with stop_on_signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("left")
+
+    with pytest.raises(RuntimeError, match="left"):
+        leave()
+    assert not left_unanswered()

@@ -40,6 +40,7 @@ from munitaug.adaptation.fit import (
 )
 from munitaug.adaptation.objectives import confirmed_label_loss, information_maximisation, view_consistency
 from munitaug.adaptation.task import SCORE_BATCH, Task
+from munitaug.default_device import on_cpu_by_default
 from munitaug.random import torch_generator
 from munitaug.translator import Translator
 
@@ -61,6 +62,7 @@ ViewsOf = Callable[[int], LabelledViews]
 """step -> views of labelled images."""
 
 
+@on_cpu_by_default
 def self_train(
     classifier: nn.Module,
     task: Task,

@@ -26,6 +26,7 @@ from munitaug.adaptation.fit import (
 from munitaug.adaptation.objectives import information_maximisation
 from munitaug.adaptation.self_training import self_train, translated_views
 from munitaug.adaptation.task import SCORE_BATCH, Task
+from munitaug.default_device import on_cpu_by_default
 from munitaug.random import seed_of, seeded
 from munitaug.translator import Translator
 
@@ -38,6 +39,7 @@ Once = Callable[[str, Callable[[], nn.Module]], nn.Module]
 CHOICE_IMAGES = 5000
 
 
+@on_cpu_by_default
 def adapt(
     task: Task,
     settings: FitSettings = FitSettings(),
@@ -114,6 +116,7 @@ def self_trained(
         return self_train(start, task, settings, seed, progress=bar, on_update=_of_stage(second, on_update))
 
 
+@on_cpu_by_default
 def fit_labelled(
     task: Task,
     settings: FitSettings,

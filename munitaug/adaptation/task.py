@@ -5,6 +5,7 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +19,8 @@ from munitaug.random import on_device, random_permutation
 from munitaug.types import LabelMissingError
 
 SCORE_BATCH = 500
+BEYOND = 1.05
+"""Resizing may make values a little outside [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,27 @@ class Task:
         target_images: M x C x H x W in [-1, 1], best in random order (:meth:`shuffled`); there are no target labels
             here.
         classes: number of classes.
+
+    Values are looked at on the CPU only, where a GPU would have to be waited for; images of [0, 1] are warned of.
+
+    Raises:
+        TypeError: images that are not floating, or labels that are not whole numbers.
+        ValueError: no images, of differing channels or sizes, not in [-1, 1] or not finite; labels of another number,
+            or that are none of the classes.
     """
 
     source_images: Tensor
     source_labels: Tensor
     target_images: Tensor
     classes: int
+
+    def __post_init__(self) -> None:
+        for what, images in (("source_images", self.source_images), ("target_images", self.target_images)):
+            _check_images(what, images)
+        if self.source_images.shape[1:] != self.target_images.shape[1:]:
+            source, target = (tuple(each.shape[1:]) for each in (self.source_images, self.target_images))
+            raise ValueError(f"source and target images must be alike in C x H x W, got {source} and {target}")
+        _check_labels(self.source_labels, len(self.source_images), self.classes)
 
     def to(self, device: str | torch.device) -> Task:
         """Gives the same task with its images and labels on a device."""
@@ -117,6 +135,38 @@ def make_task(source: ImageDomain, target: ImageDomain) -> Task:
     source_images = _images_of(source)
     target_images = source_images if target is source else _images_of(target)
     return Task(source_images, labels, target_images, source.class_count)
+
+
+def _check_images(what: str, images: Tensor) -> None:
+    if not images.is_floating_point():
+        raise TypeError(
+            f"{what} must be floating in [-1, 1], got {images.dtype}; of uint8 images take images.float() / 127.5 - 1"
+        )
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"{what} must be N x C x H x W with N at least 1, got {tuple(images.shape)}")
+    if images.device.type != "cpu":
+        return
+    low, high = (float(end) for end in images.aminmax())
+    if not (low >= -BEYOND and high <= BEYOND):  # so that NaN is refused, too
+        raise ValueError(
+            f"{what} must be in [-1, 1], got values from {low:.4g} to {high:.4g}; "
+            + ("look at what computes them" if low != low else "of [0, 255] take images / 127.5 - 1")
+        )
+    if low >= 0.0 and high > 0.0:
+        warnings.warn(
+            f"{what} have no value below 0, but [-1, 1] is wanted, black being -1; of [0, 1] take images * 2 - 1",
+            stacklevel=4,
+        )
+
+
+def _check_labels(labels: Tensor, count: int, classes: int) -> None:
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"source_labels must be whole numbers, the classes, got {labels.dtype}")
+    if labels.shape != (count,):
+        raise ValueError(f"source_labels must be one class for each of {count} images, got {tuple(labels.shape)}")
+    if labels.device.type == "cpu" and not bool(((labels >= 0) & (labels < classes)).all()):
+        low, high = (int(end) for end in labels.aminmax())
+        raise ValueError(f"source_labels must be 0 to {classes - 1} of {classes} classes, got {low} to {high}")
 
 
 def _images_of(domain: ImageDomain) -> Tensor:

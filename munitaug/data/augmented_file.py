@@ -400,8 +400,10 @@ def open_for_reading(path: Path) -> h5py.File:
 
     Raises:
         FileNotFoundError: there is none.
-        AugmentedFileError: not HDF5, or truncated or damaged.
+        AugmentedFileError: a folder, not HDF5, or truncated or damaged.
     """
+    if path.is_dir():
+        raise AugmentedFileError(f"{path} is a folder; give the HDF5 file that munitaug generate wrote, or the index")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there; make it with munitaug generate")
     if not h5py.is_hdf5(path):

@@ -113,10 +113,10 @@ def to_eight_bit(image: Image.Image) -> Image.Image:
         return image.convert("RGBA")
     if image.mode in MODE_OF_CHANNELS.values():
         return image
-    raise UnsuitableError(
-        f"colour mode {image.mode}, which has no one meaning on a screen; convert it to 8-bit RGB or grey first, for "
-        "example with PIL: Image.open(...).convert('RGB')"
-    )
+    remedy = "convert it to 8-bit RGB or grey first, for example with PIL: Image.open(...).convert('RGB')"
+    if image.mode[0] in "IF":
+        remedy = "scale its values to 0 to 255 and save them as 8-bit grey first; PIL's convert would cut them off"
+    raise UnsuitableError(f"colour mode {image.mode}, which has no one meaning on a screen; {remedy}")
 
 
 def _sixteen_to_eight_bit(image: Image.Image) -> Image.Image:

@@ -13,6 +13,20 @@ from munitaug.images import match_channels, resize_uint8
 from munitaug.types import DomainError
 
 _IMAGES_AT_ONCE = 4096
+MOST_SIDE = 2**14
+"""Side in px that images are brought to at most."""
+
+
+def check_side(size: int | None) -> None:
+    """Refuses sides that no image is brought to.
+
+    Raises:
+        DomainError: the side is not positive, or beyond MOST_SIDE.
+    """
+    if size is not None and size < 1:
+        raise DomainError(f"size must be a positive number of pixels, got {size}")
+    if size is not None and size > MOST_SIDE:
+        raise DomainError(f"size must be at most {MOST_SIDE} px, got {size}")
 
 
 def fit_images(images: Tensor, *, channels: int | None, size: int | None, invert: bool) -> Tensor:
@@ -28,13 +42,12 @@ def fit_images(images: Tensor, *, channels: int | None, size: int | None, invert
         invert: exchanges dark and light.
 
     Raises:
-        DomainError: channels are neither 1 nor 3, or the size is not positive.
+        DomainError: channels are neither 1 nor 3, or the size is out of range.
     """
     wanted = images.shape[1] if channels is None else channels
     if wanted != images.shape[1] and wanted not in (1, 3):
         raise DomainError(f"channels must be 1 (grey) or 3 (RGB) for the digit domains, got {wanted}")
-    if size is not None and size < 1:
-        raise DomainError(f"size must be a positive number of pixels, got {size}")
+    check_side(size)
     if (wanted, size or images.shape[2], size or images.shape[3]) == tuple(images.shape[1:]):
         return 255 - images if invert else images
     fitted = torch.cat([_fit(chunk, wanted, size) for chunk in images.split(_IMAGES_AT_ONCE)])

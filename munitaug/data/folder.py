@@ -29,6 +29,7 @@ from munitaug.data.decode import (
     match_mode,
 )
 from munitaug.data.domain import ImageDomain
+from munitaug.data.fit import check_side
 from munitaug.types import UNLABELLED, DomainError
 
 EXTENSIONS = frozenset(
@@ -80,8 +81,7 @@ class FolderDomain(ImageDomain):
         own_name = str(root) if name is None else name
         if channels is not None and channels not in MODE_OF_CHANNELS:
             raise DomainError(f"channels must be 1, 2, 3 or 4, got {channels}")
-        if size is not None and size < 1:
-            raise DomainError(f"size must be a positive number of pixels, got {size}")
+        check_side(size)
         class_names, files, labels = list_images(self.root)
         facts = _inspect_all(files, size, own_name)
         kept = _keep_readable(self.root, files, facts, skip_unreadable)

@@ -32,6 +32,8 @@ from munitaug.data.augmented_file import (
     write_attributes,
 )
 
+_LEADING_ELSEWHERE = "/\\:\0"
+
 
 class Shard(NamedTuple):
     """One file of several.
@@ -58,12 +60,18 @@ def check_shard_name(output: Path) -> None:
     """Checks that an index can name the shards of an output.
 
     Raises:
-        ValueError: the output's name is not UTF-8, as HDF5 wants it.
+        ValueError: the output's name is not UTF-8, as HDF5 wants it, or has a sign that leads elsewhere on
+            some systems.
     """
     try:
         output.name.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{output.name!a} is not UTF-8, as names in an index of shards must be; rename it") from error
+    if any(mark in output.name for mark in _LEADING_ELSEWHERE):
+        raise ValueError(
+            f'{output.name!r} has ":" or a backslash in it, and an index that names such shards is not read on every '
+            "system; choose another name"
+        )
 
 
 def read_shards(contents: Contents, path: Path) -> tuple[Shard, ...]:
@@ -84,7 +92,7 @@ def read_shards(contents: Contents, path: Path) -> tuple[Shard, ...]:
     if not shards:
         raise AugmentedFileError(f"{path} is damaged: it is an index of nothing")
     for shard in shards:
-        if shard.name in ("", ".", "..") or any(mark in shard.name for mark in "/\\:\0"):
+        if shard.name in ("", ".", "..") or any(mark in shard.name for mark in _LEADING_ELSEWHERE):
             raise AugmentedFileError(f"{path} names the shard {shard.name!r}; shards lie beside their index only")
     if sum(shard.rows for shard in shards) != len(contents.labels) or any(shard.rows < 1 for shard in shards):
         raise AugmentedFileError(f"{path} is damaged: its shards do not add up to its {len(contents.labels)} rows")

@@ -51,8 +51,9 @@ class ExportFacts:
 class TranslatorGraph(nn.Module):
     """(images, style) -> translations, as one graph without loops that depend on the data.
 
-    images: N x C x H x W in [-1, 1], style: N x K x S -> N x K x C x H x W in [-1, 1]. N and K may be any number, H and
-    W are fixed when the graph is made. A translator without styles takes images alone and gives N x C x H x W.
+    images: N x C x H x W in [-1, 1], style: N x K x S -> N x K x C x H x W in [-1, 1]. N and K may be any number from 1
+    up, H and W are fixed when the graph is made. A translator without styles takes images alone and gives
+    N x C x H x W.
     """
 
     def __init__(self, translator: Translator) -> None:

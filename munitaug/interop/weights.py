@@ -139,7 +139,7 @@ def copy_weights(module: nn.Module, weights: Weights, names: Mapping[str, str], 
         where: the file and the place in it, for errors.
 
     Raises:
-        CheckpointError: weights are missing, left over, or of another shape.
+        CheckpointError: weights are missing, left over, of another shape or not finite.
     """
     own = dict(module.named_parameters())
     assert own.keys() == names.keys(), own.keys() ^ names.keys()
@@ -157,6 +157,8 @@ def copy_weights(module: nn.Module, weights: Weights, names: Mapping[str, str], 
             raise CheckpointError(
                 f"{where}: {names[name]} is {_sides(value)}, but {wanted} was expected from the other weights"
             )
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"{where}: {names[name]} has numbers that are not finite; take an earlier checkpoint")
         parameter.copy_(value)
 
 

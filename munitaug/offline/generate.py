@@ -22,6 +22,7 @@ from tqdm import tqdm
 from munitaug.data.augmented_file import ORIGINAL_VARIANT, Rows
 from munitaug.data.domain import ImageDomain
 from munitaug.data.packing import Compression, Packed, pack_images
+from munitaug.default_device import on_cpu_by_default
 from munitaug.kernel import translate_images, translator_device
 from munitaug.networks.modes import evaluation_mode
 from munitaug.offline.parts import PartsFolder, PartUnfinishedError
@@ -38,6 +39,7 @@ MAX_PACKING_THREADS = 8
 WHOLE = Stripe()
 
 
+@on_cpu_by_default
 def generate(
     translator: Translator,
     domain: ImageDomain,

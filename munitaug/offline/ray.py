@@ -299,10 +299,13 @@ def picture_to_tensor(picture: object) -> Tensor:
 
 
 def _row_name(key: int | str, place: int, rows_per_item: int) -> str:
-    """Gives the number of a row, as in a file; of an image known by its path, the path without dots and the place."""
+    """Gives the number of a row, as in a file; of an image known by its path, that path without dots, and the place.
+
+    Dots are escaped, for WebDataset's keys end at the first one.
+    """
     if isinstance(key, int):
         return f"{key * rows_per_item + place:09d}"
-    return f"{key.strip('/').replace('.', '_')}-{place:05d}"
+    return f"{key.strip('/').replace('%', '%25').replace('.', '%2E')}-{place:05d}"
 
 
 def _webdataset_columns(rows: Sequence[ExportRow]) -> Batch:

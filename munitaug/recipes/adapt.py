@@ -31,6 +31,7 @@ from munitaug.recipes.classifier import CLASSIFIER_FILE, load_classifier, save_c
 from munitaug.recipes.evaluate import check_classes
 from munitaug.recipes.options import DataOptions, Json, domain_facts, run_folder
 from munitaug.recipes.train import MAY_CHANGE, SemanticOptions, train
+from munitaug.stopping import left_unanswered
 from munitaug.training import TrainConfig, resolve_device
 from munitaug.types import Interrupted
 
@@ -129,6 +130,8 @@ def adapt(
             resume=(translator / "config.json").exists(),
             progress=progress,
         )
+        if left_unanswered():
+            raise _stopped(folder, "before the classifier was trained")
         with _interruptible(folder):
             classifier = _adapted(task.to(resolve_device(training.device)), folder, training.seed, fit, progress)
         _save(folder / CLASSIFIER_FILE, classifier, fit, task, domain_a.class_names)
@@ -232,7 +235,10 @@ def _interruptible(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"stopped while the classifier was trained; the translator is in {folder / 'translator'}: run the same "
-            "command with --resume to continue"
-        ) from None
+        raise _stopped(folder, "while the classifier was trained") from None
+
+
+def _stopped(folder: Path, when: str) -> Interrupted:
+    return Interrupted(
+        f"stopped {when}; the translator is in {folder / 'translator'}: run the same command with --resume to continue"
+    )

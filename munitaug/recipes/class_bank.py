@@ -10,6 +10,7 @@ from torch import nn
 
 from munitaug.adaptation.task import predict
 from munitaug.data.domain import ImageDomain
+from munitaug.default_device import on_cpu_by_default
 from munitaug.images import images_to_model, match_channels
 from munitaug.kernel import images_to_styles
 from munitaug.styles import ClassBankStyles
@@ -17,6 +18,7 @@ from munitaug.translator import Translator
 from munitaug.types import LabelMissingError
 
 
+@on_cpu_by_default
 def class_bank(
     translator: Translator,
     domain: ImageDomain,

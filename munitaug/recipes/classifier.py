@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from munitaug._version import __version__
 from munitaug.adaptation import ClassicAugmentation, FitSettings, build_classifier, fit, make_task, source_batches
 from munitaug.data.domain import ImageDomain
+from munitaug.default_device import on_cpu_by_default
 from munitaug.images import uint8_to_model
 from munitaug.random import on_device, seed_of
 from munitaug.recipes.options import Json
@@ -26,6 +27,7 @@ CLASSIFIER_FILE = "classifier.safetensors"
 FACTS_KEY = "munitaug-classifier"
 
 
+@on_cpu_by_default
 def train_classifier(
     domain: ImageDomain,
     *,

@@ -19,7 +19,9 @@ from munitaug.recipes.options import refuse_existing_run
 from munitaug.recipes.preview import preview
 from munitaug.recipes.train import SemanticOptions, train
 from munitaug.settings import check_settings
+from munitaug.stopping import left_unanswered
 from munitaug.training import TrainConfig
+from munitaug.types import Interrupted
 
 SIZE_PX = 16
 
@@ -99,6 +101,7 @@ def demo(
             resume=resume and (folder / "config.json").exists(),
             progress=progress,
         )
+        _stop_if_asked(folder)
     preview(checkpoint, shown, folder / "preview.png", target=target, variants=6, columns=20, overwrite=True)
     generate(
         checkpoint,
@@ -108,6 +111,7 @@ def demo(
         overwrite=resume,
         progress=progress,
     )
+    _stop_if_asked(folder)
     rows = evaluate(
         source,
         target,
@@ -122,3 +126,13 @@ def demo(
     title = f"Printed to handwritten digits: {len(source)} labelled source, {len(target)} unlabelled target images"
     draw_accuracies(summarise(rows), title, folder / "accuracy.png")
     return rows
+
+
+def _stop_if_asked(folder: Path) -> None:
+    """Ends the demo where a part of it was at its last step when a stop was asked for.
+
+    Raises:
+        Interrupted: it was.
+    """
+    if left_unanswered():
+        raise Interrupted(f"stopped; what is made is in {folder}: run the same command with --resume to continue")

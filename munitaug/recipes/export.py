@@ -13,13 +13,15 @@ from munitaug.interop.export import ExportFacts, GraphFormat, export_graph
 from munitaug.settings import whole_number
 from munitaug.translator import Translator
 
+ENDINGS: dict[str, GraphFormat] = {".onnx": "onnx", ".pt2": "torch-export"}
+
 
 def export_translator(
     checkpoint: str | Path | Translator,
     out: str | Path,
     *,
     size: int | tuple[int, int],
-    format: GraphFormat = "onnx",
+    format: GraphFormat | None = None,
     direction: str = "a2b",
     overwrite: bool = False,
 ) -> ExportFacts:
@@ -34,7 +36,7 @@ def export_translator(
         checkpoint: checkpoint or run folder, or a translator.
         out: the file, .onnx or .pt2.
         size: of the images in px: one side, or (height, width), from 16 up.
-        format: "onnx" or "torch-export".
+        format: "onnx" or "torch-export"; None goes by the file's ending.
         direction: "a2b" or "b2a"; ignored for a Translator.
         overwrite: replace an existing file.
 
@@ -43,8 +45,10 @@ def export_translator(
         FileExistsError: ``out`` exists.
         ImportError: a package of the extra "export" is missing.
         TypeError: a side is no whole number.
-        ValueError: unknown format or direction, too small a size, or a graph that differs by more than 1e-4.
+        ValueError: unknown format or direction, a file called as one of the other format, too
+            small a size, or a graph that differs by more than 1e-4.
     """
+    chosen = _format_of(Path(out), format)
     height, width = size if isinstance(size, tuple) else (size, size)
     sides = whole_number("size", height), whole_number("size", width)
     facts: dict[str, object] = {"munitaug": __version__}
@@ -64,4 +68,18 @@ def export_translator(
         "width": sides[1],
         "range": "[-1, 1]",
     }
-    return export_graph(translator, Path(out), format=format, size=sides, metadata=facts, overwrite=overwrite)
+    return export_graph(translator, Path(out), format=chosen, size=sides, metadata=facts, overwrite=overwrite)
+
+
+def _format_of(file: Path, format: GraphFormat | None) -> GraphFormat:
+    """Gives the format that was asked for, or that the ending means.
+
+    Raises:
+        ValueError: the ending means the other format, or nothing.
+    """
+    meant = ENDINGS.get(file.suffix.lower())
+    if format is None and meant is None:
+        raise ValueError(f"{file} should end in {' or '.join(ENDINGS)}, or a format be given")
+    if format in ENDINGS.values() and meant not in (None, format):
+        raise ValueError(f"a file of the format {format} should not end in {file.suffix}, which means {meant}")
+    return format or meant or "onnx"

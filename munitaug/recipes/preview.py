@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from munitaug.checkpoint import shared_translator
 from munitaug.data.domain import ImageDomain
+from munitaug.default_device import on_cpu_by_default
 from munitaug.files import refuse_existing, replacing
 from munitaug.kernel import images_to_styles, translate_images
 from munitaug.random import random_permutation, torch_generator
@@ -30,6 +31,7 @@ from munitaug.translator import NO_STYLES, Translator
 LONGEST_NAME = 40
 
 
+@on_cpu_by_default
 def preview(
     checkpoint: str | Path | Translator,
     source: str | Path | ImageDomain,

@@ -22,6 +22,7 @@ from munitaug.checkpoint import save_method
 from munitaug.data.domain import ImageDomain
 from munitaug.data.kept import keep_decoded
 from munitaug.data.loader import MultiDomainLoader, PairLoader, UnpairedLoader
+from munitaug.default_device import on_cpu_by_default
 from munitaug.images import uint8_to_model
 from munitaug.method import Method, MethodConfig
 from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticConsistency
@@ -39,6 +40,7 @@ from munitaug.recipes.options import CONFIG_NAME, DataOptions, domain_facts, run
 from munitaug.settings import differences
 from munitaug.stopping import stop_on_signals
 from munitaug.training import TrainConfig, Trainer, resolve_device
+from munitaug.training.records import summary_writer
 from munitaug.training.trainer import STATE_FILE, OnStep
 from munitaug.types import CheckpointError, DomainKey
 
@@ -71,6 +73,7 @@ class SemanticOptions:
             raise ValueError(f"weight of the label term must be >= 0, got {self.weight}")
 
 
+@on_cpu_by_default
 def train(
     source: str | Path | ImageDomain,
     target: str | Path | ImageDomain,
@@ -142,6 +145,8 @@ def train(
     features = load_vgg_features(vgg_weights) if vgg_weights is not None else None
     core = method_class(settings, seed=training.seed, features=features)
     core.phases()  # says at once if the configuration lacks something
+    if training.tensorboard:
+        summary_writer()  # or the package
     facts = _facts(core, training, semantic, domains) | {"size": data.size}
     run = _Run(core, domains, loader, training, semantic, Path(out), facts, progress)
     with ranks.together(resolve_device(training.device)):

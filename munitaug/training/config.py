@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Literal
 
 import torch
@@ -113,7 +114,7 @@ def resolve_device(name: str) -> torch.device:
             raise NotImplementedError("it holds no numbers")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); use cpu") from error
+        raise ValueError(f"device {name!r} cannot be used here ({shorten(str(error), 100)}); use cpu") from error
     return device
 
 

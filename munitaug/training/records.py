@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,19 @@ from munitaug.networks.modes import evaluation_mode
 from munitaug.random import torch_generator
 from munitaug.styles import PriorStyles
 from munitaug.types import DomainKey
+
+
+def summary_writer() -> Any:
+    """Gives torch.utils.tensorboard.SummaryWriter, the class that writes TensorBoard's events.
+
+    Raises:
+        ImportError: the tensorboard package is missing.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError('TensorBoard events need: pip install "munitaug[tensorboard]"') from error
+    return SummaryWriter
 
 
 class RunLog:
@@ -41,11 +55,7 @@ class RunLog:
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
         self._events = None
         if tensorboard_folder is not None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise ImportError('TensorBoard events need: pip install "munitaug[tensorboard]"') from error
-            self._events = SummaryWriter(str(tensorboard_folder), purge_step=finished_steps)
+            self._events = summary_writer()(str(tensorboard_folder), purge_step=finished_steps)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Appends one line: step (finished steps) and the values by name."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from munitaug.default_device import on_cpu_by_default
 from munitaug.images import array_to_tensor, check_pixels, tensor_to_array
 from munitaug.transforms.arguments import (
     Strength,
@@ -149,6 +150,7 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
             """Draws whether to translate from the transform's own stream; the base class repeats in workers."""
             return self.p > 0.0 and (force_apply or self._maker.happens(self.p))
 
+    @on_cpu_by_default
     def _draw(self, data: dict[str, Any]) -> dict[str, DrawRecord]:
         """Gives JSON types, because ReplayCompose stores the parameters."""
         images = data.get("images")
@@ -191,6 +193,7 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
         translated = self._translate(images, draw)
         return np.stack(translated) if isinstance(images, np.ndarray) else translated
 
+    @on_cpu_by_default
     def _translate(self, images: Sequence[ImageArray] | ImageArray, draw: Draw) -> list[ImageArray]:
         batch = torch.stack([_array_to_image(image) for image in images])
         variants = self._maker.translate(batch, draw).squeeze(1)

@@ -110,4 +110,4 @@ def check_direction(direction: str | Mapping[str, float]) -> str | dict[str, flo
     total = float(sum(direction.values()))
     if total == 0.0:
         raise ValueError('the mix of directions is empty; give for example {"a2b": 0.7, "b2a": 0.3}')
-    return {name: weight / total for name, weight in direction.items()}
+    return {name: float(weight) / total for name, weight in direction.items()}

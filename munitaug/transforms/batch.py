@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from munitaug.default_device import on_cpu_by_default
 from munitaug.images import check_pixels
 from munitaug.networks.modes import evaluation_mode
 from munitaug.random import on_device
@@ -137,6 +138,7 @@ class MUNITBatchTransform(nn.Module):
         sample = inputs[0] if len(inputs) == 1 else inputs
         return self.translate(sample, self.draw(sample))
 
+    @on_cpu_by_default
     def draw(self, sample: object) -> BatchDraw:
         """Draws all that is random about one batch; only here are random numbers used.
 
@@ -145,6 +147,7 @@ class MUNITBatchTransform(nn.Module):
         """
         return self._draw(*self._find(sample))
 
+    @on_cpu_by_default
     def translate(self, sample: Sample, drawn: BatchDraw) -> Sample:
         """Gives the batch with what ``draw`` decided for it applied; equal arguments give equal results.
 
@@ -169,6 +172,7 @@ class MUNITBatchTransform(nn.Module):
         """
         return _CollateThenTransform(self, collate)
 
+    @on_cpu_by_default
     def worst_of(
         self,
         images: Tensor,

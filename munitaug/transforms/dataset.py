@@ -19,19 +19,19 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 from torchvision import tv_tensors
 
+from munitaug.default_device import on_cpu_by_default
 from munitaug.images import array_to_tensor, check_pil_mode, check_pixels
 from munitaug.random import seed_of, torch_generator
 from munitaug.settings import is_whole_number
 from munitaug.transforms.arguments import Strength, check_keep_original, check_variants
 from munitaug.transforms.guard import LabelGuard
-from munitaug.transforms.samples import find_class, find_images, repeat_rows
+from munitaug.transforms.samples import IMAGE_KEYS, find_class, find_images, repeat_rows
 from munitaug.transforms.variants import Direction, Draw, Style, VariantMaker, refuse_styles_per_call
 from munitaug.translator import Translator
 from munitaug.types import UNLABELLED
 
 ImageItem = PIL.Image.Image | Tensor | npt.NDArray[np.generic]
 PIL_MODES = ("L", "RGB")
-IMAGE_KEYS = ("image", "img", "pixel_values")
 
 
 class Source(Protocol):
@@ -39,6 +39,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
+    @on_cpu_by_default
     def __getitem__(self, index: int, /) -> Any: ...
 
 
@@ -79,6 +80,7 @@ class VariantDataset(Dataset[Any]):
         CheckpointError: the checkpoint cannot be read.
     """
 
+    @on_cpu_by_default
     def __init__(
         self,
         dataset: Source,
@@ -149,6 +151,7 @@ class VariantDataset(Dataset[Any]):
         """
         return self.__getitems__([index])[0]
 
+    @on_cpu_by_default
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Gives several items; images of one size are translated together.
 
@@ -164,6 +167,7 @@ class VariantDataset(Dataset[Any]):
             results.update(zip(places, variants, strict=True))
         return [part.put_together(self._finish(part.image, results[place])) for place, part in enumerate(parts)]
 
+    @on_cpu_by_default
     def styles(self, index: int) -> Tensor:
         """Gives the K x style_dim codes of one item's variants; the item is read for its label.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from munitaug.images import images_to_model, match_channels
+from munitaug.networks.precision import full_precision
 from munitaug.settings import whole_number
 from munitaug.transforms.frozen import frozen_network, network_device
 from munitaug.types import UNLABELLED
@@ -217,7 +218,7 @@ class _Judge(NamedTuple):
 
     def _logits(self, images: Tensor) -> Tensor:
         model_images = match_channels(images_to_model(images.to(self.device, non_blocking=True)), self.channels)
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(self.device):
             logits: Tensor = self.classifier(model_images)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

@@ -23,6 +23,7 @@ from munitaug.images import check_dtype
 LabelsGetter = Literal["default"] | Callable[[Any], object] | None
 Sample = TypeVar("Sample")
 
+IMAGE_KEYS = ("image", "images", "img", "imgs", "pixel_values")
 LABEL_KEYS = (("label", "labels"), ("target", "targets"))
 SMALL_SHARE = 1e-3
 REFUSED = {
@@ -35,7 +36,9 @@ REFUSED = {
 
 
 def find_images(sample: object, labels: Tensor | None, ndim: int = 4) -> list[Tensor]:
-    """Gives the images of a batch: every tv_tensors.Image, or else the first plain image tensor.
+    """Gives the images of a batch: every tv_tensors.Image, or else one plain image tensor.
+
+    That is what a mapping has under one of IMAGE_KEYS, else the first of a tuple or list, or the only one of a mapping.
 
     Args:
         sample: the batch.
@@ -44,15 +47,16 @@ def find_images(sample: object, labels: Tensor | None, ndim: int = 4) -> list[Te
 
     Raises:
         TypeError: an image that is neither uint8 nor floating, or something that has no batched form.
-        ValueError: there is no image, or one with another number of dimensions.
+        ValueError: there is no image, one with another number of dimensions, or a mapping with several tensors that may
+            be the images.
     """
     leaves = list(_leaves(sample))
-    for leaf in leaves:
+    for _, leaf in leaves:
         _refuse_unbatched(leaf)
-    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf is not labels]
-    images = [tensor for tensor in tensors if isinstance(tensor, tv_tensors.Image)]
+    tensors = [(key, leaf) for key, leaf in leaves if isinstance(leaf, Tensor) and leaf is not labels]
+    images = [tensor for _, tensor in tensors if isinstance(tensor, tv_tensors.Image)]
     if not images:
-        images = _first_plain_image(tensors, ndim)
+        images = [_plain_image(tensors, ndim)]
     for image in images:
         _check_image(image, ndim)
     return images
@@ -201,15 +205,16 @@ def wrap_like(image: Tensor, like: Tensor) -> Tensor:
     return wrapped
 
 
-def _leaves(sample: object) -> Iterator[object]:
+def _leaves(sample: object, key: object = None) -> Iterator[tuple[object, object]]:
+    """Gives every leaf, and the key at which it stands in a mapping."""
     if isinstance(sample, Mapping):
-        for value in sample.values():
-            yield from _leaves(value)
+        for name, value in sample.items():
+            yield from _leaves(value, name)
     elif isinstance(sample, list | tuple):
         for value in sample:
             yield from _leaves(value)
     else:
-        yield sample
+        yield key, sample
 
 
 def _refuse_unbatched(leaf: object) -> None:
@@ -218,16 +223,24 @@ def _refuse_unbatched(leaf: object) -> None:
             raise TypeError(f"a batch transform got {type(leaf).__name__}: {reason}")
 
 
-def _first_plain_image(tensors: list[Tensor], ndim: int) -> list[Tensor]:
-    fitting = [tensor for tensor in tensors if tensor.ndim == ndim]
-    usual = [tensor for tensor in fitting if tensor.dtype == torch.uint8 or tensor.dtype.is_floating_point]
-    if fitting:
-        return (usual or fitting)[:1]
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors) or "none"
-    raise ValueError(
-        f"no images found: a tensor {_shape_words(ndim)} is needed, the tensors of this batch have shapes: {shapes}; "
-        "for single images use MUNITTransform"
-    )
+def _plain_image(tensors: list[tuple[object, Tensor]], ndim: int) -> Tensor:
+    fitting = [(key, tensor) for key, tensor in tensors if tensor.ndim == ndim]
+    usual = [(key, tensor) for key, tensor in fitting if tensor.dtype == torch.uint8 or tensor.is_floating_point()]
+    candidates = usual or fitting
+    if not candidates:
+        shapes = ", ".join(str(tuple(tensor.shape)) for _, tensor in tensors) or "none"
+        raise ValueError(
+            f"no images found: a tensor {_shape_words(ndim)} is needed, the tensors of this batch have shapes: "
+            f"{shapes}; for single images use MUNITTransform"
+        )
+    named = [(key, tensor) for key, tensor in candidates if str(key).lower() in IMAGE_KEYS] or candidates
+    key, tensor = named[0]
+    if key is not None and len(named) > 1:
+        raise ValueError(
+            f"this batch has several tensors that may be its images: {', '.join(repr(key) for key, _ in named)}; put "
+            'the images under the key "image", or make them tv_tensors.Image'
+        )
+    return tensor
 
 
 def _check_image(image: Tensor, ndim: int) -> None:

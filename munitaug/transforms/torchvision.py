@@ -18,6 +18,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import Transform, has_any
 
+from munitaug.default_device import on_cpu_by_default
 from munitaug.images import array_to_tensor, check_pil_mode, check_pixels, tensor_to_pil
 from munitaug.transforms.arguments import (
     Strength,
@@ -136,6 +137,7 @@ class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no typ
             stacklevel=5,
         )
 
+    @on_cpu_by_default
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draws whether to translate, then K variants of every image; ``draws`` by the identity of the input.
 
@@ -154,6 +156,7 @@ class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no typ
         # A cycle, because one object may stand twice in a sample and is to get other styles the second time.
         return {"draws": {key: cycle(blocks) for key, blocks in drawn.items()}}
 
+    @on_cpu_by_default
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Gives the variants of one image in the form the class describes."""
         draw: Draw | None = next(params["draws"][id(inpt)])

@@ -63,13 +63,66 @@ def test_accuracy_is_the_share_of_right_answers_in_percent() -> None:
 
 
 def test_a_shuffled_task_has_every_class_among_its_first_images() -> None:
-    images = (torch.arange(300) // 100).float().view(-1, 1, 1, 1)  # class by class
+    images = (torch.arange(300) // 100).float().view(-1, 1, 1, 1) - 1.0  # class by class
     task = Task(images, torch.zeros(300, dtype=torch.int64), images, 3)
     shuffled = task.shuffled()
-    assert shuffled.target_images[:30].unique().tolist() == [0.0, 1.0, 2.0]
+    assert shuffled.target_images[:30].unique().tolist() == [-1.0, 0.0, 1.0]
     assert torch.equal(shuffled.target_images.flatten().sort().values, images.flatten())
     assert torch.equal(shuffled.target_images, task.shuffled().target_images)
     assert shuffled.source_images is images
+
+
+IMAGES, LABELS = torch.linspace(-1.0, 1.0, 4 * 16 * 16).view(4, 1, 16, 16), torch.tensor([0, 1, 2, 0])
+WITH_NAN = IMAGES.clone()
+WITH_NAN[3, 0, 5, 5] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        ((IMAGES + 1.0) * 127.5, ValueError, r"must be in \[-1, 1\], got values from 0 to 255; of \[0, 255\] take"),
+        (
+            ((IMAGES + 1.0) * 127.5).byte(),
+            TypeError,
+            r"must be floating in \[-1, 1\], got torch.uint8; of uint8 images",
+        ),
+        (WITH_NAN, ValueError, r"must be in \[-1, 1\], got values from nan to nan; look at what computes them"),
+        (IMAGES[:0], ValueError, r"must be N x C x H x W with N at least 1, got \(0, 1, 16, 16\)"),
+        (IMAGES[:, 0], ValueError, r"must be N x C x H x W with N at least 1, got \(4, 16, 16\)"),
+    ],
+)
+def test_images_that_no_classifier_is_meant_for_are_refused(
+    images: Tensor, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=f"target_images {message}"):
+        Task(IMAGES, LABELS, images, 3)
+    with pytest.raises(error, match=f"source_images {message}"):
+        Task(images, LABELS, IMAGES, 3)
+
+
+def test_images_of_two_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"alike in C x H x W, got \(1, 16, 16\) and \(1, 12, 16\)"):
+        Task(IMAGES, LABELS, IMAGES[:, :, :12], 3)
+
+
+def test_images_that_are_probably_of_0_to_1_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"target_images have no value below 0.*take images \* 2 - 1"):
+        Task(IMAGES, LABELS, (IMAGES + 1.0) / 2.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (LABELS[:3], ValueError, r"one class for each of 4 images, got \(3,\)"),
+        (torch.eye(4, dtype=torch.int64), ValueError, r"one class for each of 4 images, got \(4, 4\)"),
+        (torch.tensor([0, 1, 3, 0]), ValueError, "must be 0 to 2 of 3 classes, got 0 to 3"),
+        (torch.tensor([0, -1, 2, 0]), ValueError, "must be 0 to 2 of 3 classes, got -1 to 2"),
+        (LABELS.float(), TypeError, "must be whole numbers, the classes, got torch.float32"),
+    ],
+)
+def test_labels_that_are_none_of_the_classes_are_refused(labels: Tensor, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"source_labels must be .*{message.removeprefix('must be ')}"):
+        Task(IMAGES, labels, IMAGES, 3)
 
 
 def test_scorer_needs_labels() -> None:

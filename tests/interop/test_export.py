@@ -111,6 +111,31 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path, changes: dict[str, A
         export_graph(munit(), tmp_path / "graph.onnx", **(arguments | changes))
 
 
+@pytest.mark.parametrize(
+    ("name", "format", "message"),
+    [
+        ("graph.pt2", "onnx", r"format onnx should not end in \.pt2, which means torch-export"),
+        ("graph.ONNX", "torch-export", r"format torch-export should not end in \.ONNX, which means onnx"),
+        ("graph.bin", None, r"graph\.bin should end in \.onnx or \.pt2, or a format be given"),
+        ("graph.pt2", "tflite", "format must be one of onnx, torch-export, got 'tflite'"),
+    ],
+)
+def test_a_file_is_not_called_as_one_of_the_other_format(tmp_path: Path, name: str, format: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        munitaug.export_translator(munit(), tmp_path / name, size=16, format=format)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "format"), [("graph.onnx", "onnx"), ("graph.pt2", "torch-export")])
+def test_the_ending_says_the_format(tmp_path: Path, name: str, format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(graph: TranslatorGraph, path: Path, *others: Any) -> Any:
+        path.write_bytes(b"graph")
+        return graph
+
+    monkeypatch.setattr(export, "_write_onnx" if format == "onnx" else "_write_torch_export", write)
+    assert munitaug.export_translator(munit(), tmp_path / name, size=16).format == format
+
+
 def test_an_existing_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "graph.onnx"
     path.write_text("mine")

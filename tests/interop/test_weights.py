@@ -121,6 +121,7 @@ def test_weights_are_copied_by_name_into_float32() -> None:
         ({"fc.w": torch.zeros(1, 2), "fc.b": torch.zeros(1), "fc.c": torch.zeros(1)}, "x.pt has fc.c too"),
         ({"fc.w": torch.zeros(2, 1), "fc.b": torch.zeros(1)}, "fc.w is 2 x 1, but 1 x 2 was expected"),
         ({"fc.w": torch.zeros(()), "fc.b": torch.zeros(1)}, "fc.w is a number, but 1 x 2 was expected"),
+        ({"fc.w": torch.zeros(1, 2), "fc.b": torch.tensor([torch.nan])}, "x.pt: fc.b has numbers that are not finite"),
     ],
 )
 def test_weights_without_a_partner_are_refused(weights: dict[str, torch.Tensor], message: str) -> None:

@@ -46,6 +46,13 @@ def test_without_ray_the_way_to_install_it_is_named(tmp_path: Path, monkeypatch:
         engine.generate(Toy(), make_domain(), tmp_path / "out", styles=PriorStyles(3))
 
 
+def test_rows_of_images_known_by_their_path_have_names_of_their_own() -> None:
+    keys = ["a.1.png", "a_1.png", "a%2E1.png", "v1.0/x.png", "v1_0/x.png", "a.1.png-00000"]
+    names = [engine._row_name(key, place, 2) for key in keys for place in range(2)]
+    assert len(set(names)) == len(names)
+    assert not any("." in name for name in names)
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray")

@@ -300,6 +300,14 @@ def test_a_name_that_an_index_cannot_hold_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["2026-11-22T22:46.h5", "a\\b.h5"])
+def test_a_name_that_no_reader_would_follow_is_refused_before_the_work(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r'has ":" or a backslash in it.*choose another name'):
+        shards(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    AugmentedDataset(run(tmp_path / name)).check()
+
+
 def test_another_number_of_shards_is_another_run(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         shards(tmp_path / "aug.h5", should_stop=stop_after(3))

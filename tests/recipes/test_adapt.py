@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from torch import Tensor
 from munitaug.adaptation import Scorer
 from munitaug.data.domain import ArrayDomain
 from munitaug.recipes import Adapted, adapt, load_classifier
+from munitaug.training import Trainer
 from munitaug.types import CheckpointError, DomainError, Interrupted, LabelMissingError
 from tests.runs import TINY_FIT, TINY_TRAINING, run_cli, toy_domain, toy_images
 
@@ -52,6 +56,23 @@ def test_a_run_leaves_translator_classifier_log_and_score(adapted: Adapted) -> N
     assert row == {"condition": "adapt", "seed": 0, "accuracy": adapted.accuracy}
     assert adapted.log.is_file()
     assert json.loads((folder / "config.json").read_text())["semantic_weight"] == 1.0
+
+
+def test_a_stop_at_the_translators_last_step_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Trainer._record
+
+    def signalled(self: Trainer, done: int, *others: Any) -> None:
+        record(self, done, *others)
+        if done == self.config.max_steps and self.folder == tmp_path / "run" / "translator":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "_record", signalled)
+    with pytest.raises(Interrupted, match="stopped before the classifier was trained; the translator is in"):
+        run(tmp_path / "run")
+    assert not (tmp_path / "run" / "classifiers").exists()
+    assert (tmp_path / "run" / "translator" / "checkpoint").is_dir()
+    run(tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "classifier.safetensors").is_file()
 
 
 def test_the_classifier_of_the_file_is_the_one_that_was_scored(adapted: Adapted) -> None:

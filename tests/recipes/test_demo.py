@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from munitaug.adaptation import CONDITIONS, FitSettings
 from munitaug.checkpoint import checkpoint_sha256
 from munitaug.data.hdf5 import AugmentedDataset
 from munitaug.recipes import DemoSettings, demo
+from munitaug.stopping import stop_on_signals
+from munitaug.types import Interrupted
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -95,6 +99,24 @@ def test_a_demo_killed_in_between_goes_on(finished: Path, tmp_path: Path, monkey
     demo(tmp_path / "run", settings=TINY, resume=True, progress=False)
     assert checkpoint_sha256(tmp_path / "run") == checkpoint_sha256(finished)
     assert (tmp_path / "run" / "results.json").read_bytes() == (finished / "results.json").read_bytes()
+
+
+@pytest.mark.parametrize("part", ["train", "generate"])
+def test_a_stop_at_the_last_step_of_a_part_is_heard(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    module = sys.modules["munitaug.recipes.demo"]
+    copied = shutil.copytree(finished, tmp_path / "run")
+    if part == "train":
+        shutil.rmtree(copied / "checkpoint")
+
+    def too_late(*_: object, **__: object) -> None:
+        with stop_on_signals():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(module, part, too_late)
+    with pytest.raises(Interrupted, match=r"stopped; what is made is in .*--resume to continue"):
+        demo(copied, settings=TINY, resume=True, progress=False)
 
 
 def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:

@@ -318,7 +318,13 @@ class TestSaving:
         assert first["image"].mean() != replay(image=IMAGE)["image"].mean()
 
     @pytest.mark.parametrize(
-        "options", [{"strength": (0.2, 0.9)}, {"strength": 0.5}, {"direction": {"a2b": 0.5, "b2a": 0.5}}]
+        "options",
+        [
+            {"strength": (0.2, 0.9)},
+            {"strength": 0.5},
+            {"direction": {"a2b": 0.5, "b2a": 0.5}},
+            {"direction": {"a2b": np.float32(0.5), "b2a": np.float32(0.5)}, "p": np.float32(1.0)},
+        ],
     )
     def test_options_survive_replay_and_files(self, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
         give_checkpoints(monkeypatch, frozen(BrightnessTranslator()), frozen(ShiftTranslator()))

@@ -179,6 +179,23 @@ def test_tuple_lists_and_named_tuples_come_back_as_such(kind: Any) -> None:
     assert len(out[0]) == len(out[1]) == B * K
 
 
+@pytest.mark.parametrize("key", ["image", "images", "img", "imgs", "pixel_values", "Image"])
+def test_a_mapping_names_its_images(key: str) -> None:
+    depth = torch.zeros(B, 1, 16, 16)
+    sample = {"depth": depth, key: images(), "labels": LABELS}
+    out = transform()(sample)
+    assert torch.equal(out["depth"], depth.repeat_interleave(K, dim=0))
+    assert not torch.equal(out[key], images().repeat_interleave(K, dim=0))
+
+
+def test_a_mapping_with_several_tensors_that_may_be_images_is_refused() -> None:
+    sample = {"depth": torch.zeros(B, 1, 16, 16), "x": images(), "labels": LABELS}
+    with pytest.raises(ValueError, match=r"several tensors that may be its images: 'depth', 'x'; .* key \"image\""):
+        transform()(sample)
+    sample["x"] = tv_tensors.Image(images())
+    assert torch.equal(transform()(sample)["depth"], sample["depth"].repeat_interleave(K, dim=0))
+
+
 @pytest.mark.parametrize("kind", [dict, OrderedDict, UserDict])
 def test_mapping_comes_back_as_such(kind: Any) -> None:
     sample = kind({"label": LABELS, "image": images(), "name": "train"})

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 import munitaug
@@ -58,6 +60,42 @@ def test_images_do_not_depend_on_the_default_dtype(tmp_path: Path, dtype: torch.
     finally:
         torch.set_default_dtype(before)
     assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_images_do_not_depend_on_the_default_device(tmp_path: Path) -> None:
+    """Every front end, loading in it; "meta" stands for a GPU, for it takes no draw of the CPU's generator either."""
+    config = munitaug.MunitConfig(width=8, n_residual=1, mlp_width=16, discriminator_width=8, n_scales=1)
+    path, twin = (munitaug.save(munitaug.Munit(config), tmp_path / name) for name in ("first", "second"))
+    images, labels = torch.rand(3, 3, 16, 16), torch.tensor([0, 1, 2])
+
+    def made(checkpoint: Path) -> list[Tensor]:
+        options: dict[str, Any] = {"seed": 0, "strength": (0.2, 0.8), "direction": {"a2b": 0.5, "b2a": 0.5}}
+        pairs = [(images[item], int(labels[item])) for item in range(3)]
+        several = munitaug.VariantDataset(pairs, checkpoint, variants=2, **options)
+        batch, _ = munitaug.MUNITBatchTransform(checkpoint, p=0.5, **options)((images, labels))
+        single = munitaug.MUNITTransform(checkpoint, p=0.5, **options)
+        return [
+            batch,
+            *(single(image) for image in images),
+            *(variants for variants, _ in several.__getitems__([2, 0])),
+        ]
+
+    expected = made(path)
+    torch.set_default_device("meta")
+    try:
+        found = made(twin)
+    finally:
+        torch.set_default_device(None)
+    assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_images_do_not_depend_on_the_autocast_outside(checkpoint: Path, dtype: torch.dtype) -> None:
+    image = torch.rand(3, 16, 16)
+    expected = MUNITTransform(checkpoint, seed=0, strength=0.5)(image)
+    with torch.autocast("cpu", dtype):
+        found = MUNITTransform(checkpoint, seed=0, strength=0.5)(image)
     assert torch.equal(found, expected)
 
 
