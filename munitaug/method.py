@@ -78,7 +78,7 @@ class Phase:
     Args:
         name: appears in the log and in the state file; unique within a method.
         modules: whose parameters this phase changes.
-        loss: gives weighted scalars; their sum is minimised, each is logged.
+        loss: gives weighted scalars; their sum is minimised, each is logged. None leaves the phase out at that step.
         every: the phase runs at steps that are multiples of this.
         lr_scale: multiplies the method's learning rate.
         clip_norm: its gradient is scaled down to this norm if it is larger; 0 leaves it to the run's settings.
@@ -196,6 +196,14 @@ class Method(nn.Module, ABC):
     def translates(self) -> bool:
         """Says whether its losses train translation yet; not while a method's domains learn by themselves at first."""
         return True
+
+    def check_length(self, max_steps: int) -> None:
+        """Refuses a training run that is too short to be of any use to this method; most take any length.
+
+        Raises:
+            ValueError: it is; the message says what it needs.
+        """
+        del max_steps
 
     def prepare(self, pairs: Iterable[Pair]) -> None:
         """Runs once before step 0, for statistics that a method takes from its data; most need none."""

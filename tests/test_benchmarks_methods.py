@@ -92,7 +92,9 @@ def test_the_sheet_shows_two_of_each_class() -> None:
 
 
 def test_stored_rows_are_read_and_can_be_tabled() -> None:
-    for path in sorted((Path(__file__).resolve().parent.parent / "benchmarks" / "results").glob("methods-*.jsonl")):
+    stored = sorted((Path(__file__).resolve().parent.parent / "benchmarks" / "results").glob("methods-*.jsonl"))
+    assert stored
+    for path in stored:
         rows = read_rows(path)
         assert rows == [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         names = list(dict.fromkeys(entry["method"] for entry in rows))

@@ -83,7 +83,15 @@ def sort_rows(rows: Iterable[Row]) -> list[Row]:
 
 
 def save_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Writes the rows as a JSON list, atomically."""
+    """Writes the rows as a JSON list, atomically.
+
+    Args:
+        path: of the file; one that exists is replaced.
+        rows: condition, seed and accuracy in percent each.
+
+    Raises:
+        OSError: the file cannot be written; what was there is still there.
+    """
     write_text(path, json.dumps(list(rows), indent=1) + "\n")
 
 
@@ -122,6 +130,11 @@ def list_seeds(seeds: int | Sequence[int]) -> list[int]:
 
 def check_conditions(bench: Bench, conditions: Sequence[Condition], seeds: int | Sequence[int]) -> None:
     """Checks that every condition can be run.
+
+    Args:
+        bench: what conditions are given.
+        conditions: names of CONDITIONS.
+        seeds: how many, 0 to seeds - 1, or which.
 
     Raises:
         ValueError: unknown condition, no seed, or something that a condition needs is missing.

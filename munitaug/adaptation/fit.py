@@ -95,7 +95,14 @@ OnUpdate = Callable[[int, Tensor, nn.Module], None]
 
 
 def source_batches(task: Task, settings: FitSettings, seed: int, augmentation: ClassicAugmentation | None) -> BatchOf:
-    """Gives batches of source images, changed by classic augmentation if there is one."""
+    """Gives batches of source images, changed by classic augmentation if there is one.
+
+    Args:
+        task: N x C x H x W source images in [-1, 1] and their labels, drawn with replacement.
+        settings: ``batch_size`` images in a batch.
+        seed: a batch is a function of (seed, step) alone.
+        augmentation: of the images; None for none.
+    """
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
         generator = torch_generator(seed, "source", step)
@@ -131,6 +138,14 @@ def styled_batches(
     """Gives translations of source images under fresh styles, by default beside the images they came from.
 
     Images and translations bear the same labels and are both changed by classic augmentation.
+
+    Args:
+        task: N x C x H x W source images in [-1, 1] and their labels, drawn with replacement.
+        settings: ``batch_size`` source images in a batch, and the precision of their translation.
+        seed: a batch is a function of (seed, step) alone.
+        augmentation: of images and translations.
+        translator: from the source to the target, on the task's device, in evaluation mode.
+        with_source: give the source images before their translations, 2 x batch_size in all; or translations alone.
     """
     translate = in_fresh_styles(translator)
 
@@ -212,6 +227,9 @@ def new_optimiser(
     classifier: nn.Module, lr: float, weight_decay: float, steps: int, *, settle: bool = True
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
     """Gives AdamW over a classifier's weights, and the schedule of its learning rate.
+
+    AdamW's beta1 goes the other way, as in torch's one cycle by default: from 0.95 to 0.85 at the peak, and back to
+    0.95 at the end, also where the rate stays.
 
     Args:
         classifier: to train.

@@ -237,7 +237,9 @@ def estimate_norms(classifier: nn.Module, images: Tensor) -> nn.Module:
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain average over batches
-    classifier.train()
+    classifier.eval()  # nothing else may behave as in training: dropout would widen what the norms see
+    for norm in norms:
+        norm.train()
     if norms:
         for part in images.tensor_split(max(1, len(images) // SCORE_BATCH)):
             classifier(channels_last(part))

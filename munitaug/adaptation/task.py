@@ -126,6 +126,10 @@ def predict(classifier: nn.Module, images: Tensor) -> Tensor:
 def make_task(source: ImageDomain, target: ImageDomain) -> Task:
     """Gives the task of a labelled source and a target whose labels, if any, are left behind.
 
+    Args:
+        source: labelled images, uint8 of one size; all are decoded into memory.
+        target: images of that size and number of channels, in the order that the task has them in.
+
     Raises:
         LabelMissingError: the source has no labels.
         DomainError: channels or sizes differ.

@@ -4,7 +4,9 @@ A mapping that keeps the distances between images, or between the halves of one 
 weights after the paper and sagiebenaim/DistanceGAN (read, not copied). Two deviations of the published code from its
 paper are not repeated here: the digit code took the mean and deviation of distances from whole batches, so that its
 normalised loss is inflated about fourfold at batch 16; and until commit 6160af8 it measured the distance between two
-images as |mean(A) - mean(B)|.
+images as |mean(A) - mean(B)|. Otherwise than its digit code, initial weights are N(0, 0.02), not torch's, the cycle is
+L1, not a mean square, and discriminators and generators take one step each for both directions, real and fake together;
+with "resnet", discriminators judge translations that are made after the generators' step.
 
 Floor 4: imports floors 1-3.
 """
@@ -97,8 +99,8 @@ class DistanceGanConfig:
 
         ``paper``: the published experiments on photographs: CycleGAN's networks with 9 residual blocks, pool of 50,
         distance weight 1 either way, linear decay over the second half; batch size 2 or more.
-        ``digits``: the published networks and weights of the digit experiment, for 32 px (MNIST -> SVHN was published
-        with a distance weight of 0.05, SVHN -> MNIST with 0.1: this has 0.1 both ways).
+        ``digits``: the published networks and weights of the losses of the digit experiment, for 32 px (MNIST ->
+        SVHN was published with a distance weight of 0.05, SVHN -> MNIST with 0.1: this has 0.1 both ways).
         ``small``: for 16-64 px on a CPU: half the width, a discriminator of two strided layers, and for short runs lr
         5e-4 with linear decay over the second half; the distance weight of 1 of the paper's larger networks, because
         with 0.1 every digit became the same one where we measured it (MNIST -> USPS, 16 px, 600 steps).

@@ -124,7 +124,7 @@ class DritppConfig:
         """Gives a named configuration.
 
         ``paper``: the published networks (concatenation), weights, schedule and optimiser, for 216 px crops; train
-        with a batch of 2.
+        with a batch of 2 (both discriminators see all real images of it, where the published code shares them out).
         ``small``: for 16-64 px on a CPU; all its differences are our choice: narrow networks, one residual block in
         place of three, a two-scale discriminator, a content discriminator that fits 4 x 4 contents, every phase at
         every step, Kaiming weights and, for short runs, lr 5e-4 with EMA 0.995. With the published noise on contents

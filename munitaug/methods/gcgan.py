@@ -1,7 +1,10 @@
 """GcGAN: geometry-consistent one-sided domain mapping (Fu et al., CVPR 2019, arXiv 1809.05852).
 
 Translating a turned image must give the turned translation. One generator serves both, two discriminators judge them.
-Objective and weights after the paper and hufu6371/GcGAN (read, not copied).
+Objective and weights after the paper and hufu6371/GcGAN (read, not copied). What its digit code has otherwise: torch's
+initial weights (here N(0, 0.02)), a mean square in the cycle (here L1), cycle and distance of the turned stream, too,
+and a step for each direction and for real and fake images apart. Its code for photographs has the cycle of both
+streams, and judges translations of before the generators' step.
 
 Floor 4: imports floors 1-3.
 """
@@ -51,8 +54,9 @@ class GcGanConfig:
         weight_gan: of the adversarial term (least squares), for either stream.
         weight_geometry: of the geometry consistency.
         weight_identity: of the identity term, for either stream; 0 leaves it out.
-        weight_cycle: of the cycle term; needs both directions. 0 leaves it out.
-        weight_distance: of the distance term of DistanceGAN, not normalised; 0 leaves it out.
+        weight_cycle: of the cycle term, of the upright stream alone; needs both directions. 0 leaves it out.
+        weight_distance: of the distance term of DistanceGAN, not normalised, of the upright stream alone; 0 leaves it
+            out.
         optimiser: Adam settings of both phases.
 
     Raises:
@@ -86,7 +90,7 @@ class GcGanConfig:
 
         ``paper``: the published experiments on photographs: CycleGAN's networks with 9 residual blocks, one-sided,
         quarter turn, geometry weight 20, identity weight 5, pools of 50, linear decay over the second half.
-        ``digits``: the published networks and weights of the digit experiment, for 32 px.
+        ``digits``: the published networks and weights of the losses of the digit experiment, for 32 px.
         ``small``: for 16-64 px on a CPU: half the width, a discriminator of two strided layers, and for short runs lr
         5e-4 with linear decay over the second half. The flip in place of the rotation: it takes images that are not
         square, and the paper found it the better of the two on digits.

@@ -76,8 +76,8 @@ class TransGagaConfig:
         n_scales: scales of the image discriminators.
         appearance_features: what the Gram matrices are taken of: "given" (a frozen network, VGG in the paper) or
             "random" (one layer of random filters, which needs no weights file).
-        warm_up_steps: steps in which each domain learns to take apart and put together, and nothing is carried over;
-            then the PCA of the landmarks is fixed.
+        warm_up_steps: steps in which each domain learns to take apart and put together, and nothing is carried over,
+            for discriminators neither; then the PCA of the landmarks is fixed.
         weight_image: of the reconstruction in the CVAE.
         weight_kl: of the divergence of appearance codes from N(0, I).
         weight_separation: of landmarks that come too close to one another.
@@ -420,7 +420,22 @@ class TransGaga(Method):
         code = self.mappers[f"geometry_{source}"](self._position(source).encode(means))
         return code, self._position(target).decode(code)
 
+    def check_length(self, max_steps: int) -> None:
+        """Refuses a run that would end in its warm-up, with nothing that could carry an image over.
+
+        Raises:
+            ValueError: it would.
+        """
+        warm_up = self._config.warm_up_steps
+        if max_steps <= warm_up:
+            raise ValueError(
+                f"transgaga carries nothing over in its first {warm_up} steps (warm_up_steps), so {max_steps} steps "
+                "would leave it untrained; train longer, or give a shorter warm-up"
+            )
+
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
+        if int(self.finished_steps) + int(self.training) <= self._config.warm_up_steps:  # the step is counted later
+            return {}
         config, images = self._config, padded(pair, SIZE_MULTIPLE)
         with torch.no_grad():
             parts = {key: self._take_apart(key, image) for key, image in images.items()}

@@ -157,7 +157,11 @@ def draw_accuracies(summaries: Sequence[Summary], title: str, path: str | Path) 
 
 
 def check_classes(source: ImageDomain, other: ImageDomain) -> None:
-    """Refuses domains whose label numbers mean different classes."""
+    """Refuses domains whose label numbers mean different classes.
+
+    Raises:
+        DomainError: both name their classes, and otherwise.
+    """
     if source.class_names and other.class_names and source.class_names != other.class_names:
         differing = sorted(set(source.class_names) ^ set(other.class_names))
         raise DomainError(

@@ -145,6 +145,7 @@ def train(
     features = load_vgg_features(vgg_weights) if vgg_weights is not None else None
     core = method_class(settings, seed=training.seed, features=features)
     core.phases()  # says at once if the configuration lacks something
+    core.check_length(training.max_steps)
     if training.tensorboard:
         summary_writer()  # or the package
     facts = _facts(core, training, semantic, domains) | {"size": data.size}

@@ -17,10 +17,10 @@ from munitaug.method import Method
 
 
 class AveragedWeights:
-    """A running average of every parameter that the method's translators use.
+    """A running average of every parameter that the method's translators use, and of their batch norms' statistics.
 
-    The decay grows as (1 + n) / (10 + n) up to ``decay``, so that short runs do not remember the initial
-    weights.
+    Statistics of the weights of the moment would not fit averaged weights. The decay grows as (1 + n) / (10 + n) up to
+    ``decay``, so that short runs do not remember the initial weights.
 
     Args:
         method: its translators' parameters are averaged; 0 < decay < 1.
@@ -29,8 +29,8 @@ class AveragedWeights:
 
     def __init__(self, method: Method, decay: float) -> None:
         self.decay = decay
-        self._live = translator_parameters(method)
-        self.average = {name: parameter.detach().clone() for name, parameter in self._live.items()}
+        self._live: dict[str, Tensor] = translator_parameters(method) | _running_statistics(method)
+        self.average = {name: live.detach().clone() for name, live in self._live.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -58,7 +58,7 @@ class AveragedWeights:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Puts the averaged weights into the method while the block runs."""
-        kept = {name: parameter.detach().clone() for name, parameter in self._live.items()}
+        kept = {name: live.detach().clone() for name, live in self._live.items()}
         self._copy(self.average)
         try:
             yield
@@ -67,11 +67,11 @@ class AveragedWeights:
 
     @torch.no_grad()
     def _copy(self, values: dict[str, Tensor]) -> None:
-        for name, parameter in self._live.items():
-            parameter.copy_(values[name])
+        for name, live in self._live.items():
+            live.copy_(values[name])
 
 
-def translator_parameters(method: Method) -> dict[str, torch.nn.Parameter]:
+def translator_parameters(method: Method) -> dict[str, Tensor]:
     """Gives the parameters, by their name in the method, that its translators use."""
     used = {
         id(parameter)
@@ -79,3 +79,14 @@ def translator_parameters(method: Method) -> dict[str, torch.nn.Parameter]:
         for parameter in method.core.translator(source, target).parameters()
     }
     return {name: parameter for name, parameter in method.core.named_parameters() if id(parameter) in used}
+
+
+def _running_statistics(method: Method) -> dict[str, Tensor]:
+    """Gives running means and variances, by their name in the method, that its translators use."""
+    used = {
+        id(buffer)
+        for source, target in method.core.directions
+        for buffer in method.core.translator(source, target).buffers()
+    }
+    kinds = ("running_mean", "running_var")
+    return {name: buffer for name, buffer in method.core.named_buffers() if id(buffer) in used and name.endswith(kinds)}

@@ -224,9 +224,10 @@ class Trainer:
         for phase in self.phases:
             if step % phase.every == 0:
                 names, numbers = self._gradients(phase, turns)
-                self._update(phase)
-                self.term_names += names
-                found.append(numbers)
+                if names:
+                    self._update(phase)
+                    self.term_names += names
+                    found.append(numbers)
         return torch.cat(found) if found else torch.zeros(0)
 
     def _with_shared(self, step: int, turns: list[Pair]) -> list[Pair]:
@@ -243,7 +244,7 @@ class Trainer:
         return torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype != torch.float32)
 
     def _gradients(self, phase: Phase, turns: list[Pair]) -> tuple[list[str], Tensor]:
-        """Makes a phase's gradients; gives its terms, named phase/term, as means over turns and ranks."""
+        """Makes a phase's gradients; gives its terms, named phase/term, as means over turns and ranks, if any."""
         for other in self.phases:
             for module in other.modules:
                 module.requires_grad_(other.name == phase.name)
@@ -252,6 +253,8 @@ class Trainer:
         for pair in turns:
             with self._lower_precision():
                 losses = self.losses[phase.name](pair)
+            if not losses:
+                return [], torch.zeros(0)
             terms = torch.stack([loss.float() for loss in losses.values()])
             (terms.sum() / len(turns)).backward()
             for name, term in zip(losses, terms.detach().unbind(), strict=True):

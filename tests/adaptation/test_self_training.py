@@ -255,6 +255,16 @@ def test_norms_of_many_images_are_averaged_over_equal_batches(monkeypatch: pytes
     assert norm.running_var.item() == pytest.approx(wanted)
 
 
+def test_norms_are_estimated_without_dropout() -> None:
+    norm = nn.BatchNorm2d(2)
+    images = torch.randn(37, 2, 3, 3, generator=torch.Generator().manual_seed(0)) + 1.0
+    state = torch.get_rng_state()
+    estimate_norms(nn.Sequential(nn.Dropout(0.5), norm, nn.Flatten()), images)
+    assert norm.running_var is not None
+    torch.testing.assert_close(norm.running_var, images.transpose(0, 1).flatten(1).var(dim=1))
+    assert torch.equal(torch.get_rng_state(), state)  # and nothing is drawn
+
+
 def test_a_classifier_without_norms_stays_as_it_is() -> None:
     head = nn.Linear(4, 2)
     before = head.weight.clone()

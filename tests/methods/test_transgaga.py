@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import munitaug
 from munitaug.losses import divergence_from_normal, mean_absolute_difference
 from munitaug.methods import SemanticConsistency, TransGaga, TransGagaConfig
 from munitaug.methods.transgaga import PositionCode, TransGagaTranslator, bump_maps
@@ -19,7 +22,8 @@ from munitaug.networks.texture import gram_matrices
 from munitaug.random import torch_generator
 from tests.methods.cases import TINY_LANDMARKS
 from tests.oracles import SIDES, squares
-from tests.tiny import tiny_classifier, tiny_pair
+from tests.runs import TINY_TRAINING, toy_domain
+from tests.tiny import tiny_classifier, tiny_pair, tiny_trainer
 
 
 def fitted(positions: torch.Tensor, size: int) -> PositionCode:
@@ -61,9 +65,9 @@ def test_divergence_of_the_normal_itself_is_0_and_of_another_in_closed_form() ->
     assert divergence.item() == pytest.approx(by_hand, rel=1e-5)
 
 
-def term_names(method: TransGaga) -> set[str]:
-    (generator,) = [phase for phase in method.phases() if phase.name == "generator"]
-    return set(generator.loss(tiny_pair()))
+def term_names(method: TransGaga, name: str = "generator") -> set[str]:
+    (phase,) = [phase for phase in method.phases() if phase.name == name]
+    return set(phase.loss(tiny_pair()))
 
 
 def test_nothing_is_carried_over_before_the_warm_up_is_over() -> None:
@@ -76,6 +80,46 @@ def test_nothing_is_carried_over_before_the_warm_up_is_over() -> None:
     fixed = method.positions["a"].get_buffer("axes").clone()
     assert term_names(method) > own
     assert torch.equal(method.positions["a"].get_buffer("axes"), fixed)
+
+
+def test_discriminators_rest_until_something_is_carried_over() -> None:
+    method = TransGaga(replace(TINY_LANDMARKS, warm_up_steps=2))
+    judged, made = [], []
+    for _ in range(4):  # a step has the discriminators first
+        judged.append(bool(term_names(method, "discriminator")))
+        made.append("gan_a2b" in term_names(method))
+    assert judged == made == [False, False, True, True]
+
+
+def test_a_run_trains_no_discriminator_in_the_warm_up(tmp_path: Path) -> None:
+    method = TransGaga(replace(TINY_LANDMARKS, warm_up_steps=2))
+    before = {name: weight.clone() for name, weight in method.discriminators.state_dict().items()}
+    config = replace(TINY_TRAINING, max_steps=2, log_every_steps=1)
+    tiny_trainer(tmp_path / "short", config, method).run(progress=False)
+    assert all(torch.equal(weight, before[name]) for name, weight in method.discriminators.state_dict().items())
+    method = TransGaga(replace(TINY_LANDMARKS, warm_up_steps=2))
+    tiny_trainer(tmp_path / "long", replace(config, max_steps=3), method).run(progress=False)
+    assert not any(
+        torch.equal(weight, before[name])
+        for name, weight in method.discriminators.state_dict().items()
+        if name.endswith("weight")
+    )
+    lines = [json.loads(line) for line in (tmp_path / "long" / "log.jsonl").read_text().splitlines()]
+    assert [any(name.startswith("discriminator/") for name in line) for line in lines] == [False, False, True]
+
+
+def test_a_run_that_would_end_in_the_warm_up_is_refused(tmp_path: Path) -> None:
+    config = replace(TINY_LANDMARKS, warm_up_steps=3)
+    with pytest.raises(ValueError, match=r"nothing over in its first 3 steps \(warm_up_steps\), so 3 steps would"):
+        munitaug.train(
+            toy_domain("a"),
+            toy_domain("b", seed=1),
+            tmp_path / "run",
+            method="transgaga",
+            config=replace(config, channels=1),
+            training=replace(TINY_TRAINING, max_steps=3),
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_evaluation_does_not_count_steps() -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from munitaug.methods import Munit, SemanticConsistency
+from munitaug.methods import DistanceGan, Munit, SemanticConsistency
 from munitaug.training.averaging import AveragedWeights, translator_parameters
+from tests.methods.cases import TINY_DISTANCE
 from tests.oracles import averaged_by_numpy
 from tests.tiny import TINY
 
@@ -57,6 +58,26 @@ def test_the_translators_weights_are_averaged_and_no_others() -> None:
     used = {name.split(".")[0] for name in translator_parameters(method)}
     assert used == {"auto_encoders"}
     assert len(translator_parameters(method)) == len(list(method.auto_encoders.parameters()))
+
+
+def test_statistics_of_batch_norms_are_averaged_with_the_weights() -> None:
+    method = DistanceGan(TINY_DISTANCE)
+    averaged = AveragedWeights(method, 0.9)
+    statistics = {
+        name: buffer
+        for name, buffer in method.named_buffers()
+        if name.startswith("generators") and name.endswith(("running_mean", "running_var"))
+    }
+    assert statistics
+    assert statistics.keys() == averaged.average.keys() - translator_parameters(method).keys()
+    for buffer in statistics.values():
+        buffer.add_(1.0)
+    live = {name: buffer.clone() for name, buffer in statistics.items()}
+    averaged.update(9)  # its decay is 10 / 19
+    with averaged.in_place():
+        for name, buffer in statistics.items():
+            torch.testing.assert_close(buffer, live[name] - 10 / 19)
+    assert all(torch.equal(buffer, live[name]) for name, buffer in statistics.items())
 
 
 def test_a_wrapped_method_is_averaged_by_the_names_of_its_core() -> None:
