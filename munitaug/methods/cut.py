@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from munitaug.losses import discriminator_loss, generator_adversarial_loss
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import drawn, padded
+from munitaug.methods.parts import drawn, padded, scores_of
 from munitaug.networks.initialise import Initialisation, initialise_weights
 from munitaug.networks.patchgan import PatchGan, PatchGanShape
 from munitaug.networks.precision import full_precision
@@ -239,9 +239,8 @@ class Cut(Method):
         else:
             with torch.no_grad():
                 fake = self.generator(image_a.flip(3) if self._mirrored(pair) else image_a)
-        (scores,) = self.discriminator(torch.cat([real, fake]))
-        loss = discriminator_loss([scores[: len(real)]], [scores[len(real) :]], "lsgan")
-        return {"gan_b": 0.5 * self._config.weight_gan * loss}
+        real_maps, fake_maps = scores_of(self.discriminator, [real, fake])
+        return {"gan_b": 0.5 * self._config.weight_gan * discriminator_loss(real_maps, fake_maps, "lsgan")}
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
         config, count, mirrored = self._config, len(pair.a), self._mirrored(pair)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from munitaug.losses import discriminator_loss, generator_adversarial_loss, mean_absolute_difference
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import drawn, exchange, padded
+from munitaug.methods.parts import drawn, exchange, padded, scores_of
 from munitaug.networks.image_pool import ImagePool
 from munitaug.networks.initialise import initialise_weights
 from munitaug.networks.patchgan import PatchGan, PatchGanShape
@@ -215,8 +215,8 @@ class CycleGan(Method):
             with torch.no_grad():
                 fresh = self._translate(source, images[source], pair, "discriminator")
             fake = exchange(pool, fresh, pair, "pool", target)
-            (scores,) = judge(torch.cat([real, fake]))
-            loss = discriminator_loss([scores[: len(real)]], [scores[len(real) :]], "lsgan")
+            real_maps, fake_maps = scores_of(judge, [real, fake])
+            loss = discriminator_loss(real_maps, fake_maps, "lsgan")
             terms[f"gan_{target}"] = 0.5 * self._config.weight_gan * loss
         return terms
 

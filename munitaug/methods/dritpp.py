@@ -28,7 +28,7 @@ from munitaug.losses import (
     mode_seeking_loss,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import drawn_normal
+from munitaug.methods.parts import drawn_normal, scores_of
 from munitaug.networks.blocks import ResidualBlock
 from munitaug.networks.discriminator import DiscriminatorShape
 from munitaug.networks.drit import (
@@ -454,12 +454,6 @@ class DritppTranslator(Translator):
         """Gives N x style_dim mean attributes of target images y: N x C x H x W in [-1, 1], sides from 16 px up."""
         mean: Tensor = self.attribute_encoder(pad_to_multiple(y, self.size_multiple)[0])[0]
         return mean
-
-
-def scores_of(judge: nn.Module, batches: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Gives, for each of several batches of one size, the discriminator's list of maps; they are judged in one pass."""
-    maps_of_scales = [maps.unflatten(0, (len(batches), -1)) for maps in judge(torch.cat(list(batches)))]
-    return [list(maps) for maps in zip(*maps_of_scales, strict=True)]
 
 
 def attribute_prior_loss(code: AttributeCode) -> Tensor:

@@ -11,6 +11,7 @@ Floor 4: imports floors 1-3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from munitaug.images import pad_to_multiple
 from munitaug.losses import GanLoss, discriminator_loss, generator_adversarial_loss, mean_absolute_difference
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import padded
+from munitaug.methods.parts import padded, scores_of
 from munitaug.networks.autoencoder import AutoEncoderShape, ContentEncoder, Decoder, StyleEncoder, StyleMlp
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
 from munitaug.networks.initialise import initialise_weights
@@ -283,8 +284,7 @@ class MultiDomain(Method):
             fake_b = self.decode(contents["content_a"], style_b, key_b)
         terms = {}
         for side, key, real, fake in (("a", key_a, image_a, fake_a), ("b", key_b, image_b, fake_b)):
-            maps = self._maps(torch.cat([real, fake]), key)
-            real_maps, fake_maps = [m[: len(real)] for m in maps], [m[len(real) :] for m in maps]
+            real_maps, fake_maps = scores_of(partial(self._maps, key=key), [real, fake])
             loss = discriminator_loss(real_maps, fake_maps, self._config.gan_loss)
             terms[f"gan_{side}"] = self._config.weight_gan * loss
         return terms

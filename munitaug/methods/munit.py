@@ -27,7 +27,7 @@ from munitaug.losses import (
     mode_seeking_loss,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import check_feature_channels, drawn, padded
+from munitaug.methods.parts import check_feature_channels, drawn, padded, scores_of
 from munitaug.networks.autoencoder import AutoEncoder, AutoEncoderShape
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
 from munitaug.networks.initialise import initialise_weights
@@ -311,8 +311,7 @@ class Munit(Method):
         fake_a, fake_b = self._fakes_to_discriminate(pair)
         terms = {}
         for key, real, fake in (("a", image_a, fake_a), ("b", image_b, fake_b)):
-            maps = self._discriminator(key)(torch.cat([real, fake]))
-            real_maps, fake_maps = [m[: len(real)] for m in maps], [m[len(real) :] for m in maps]
+            real_maps, fake_maps = scores_of(self._discriminator(key), [real, fake])
             terms[f"gan_{key}"] = self._config.weight_gan * discriminator_loss(
                 real_maps, fake_maps, self._config.gan_loss
             )

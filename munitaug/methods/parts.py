@@ -7,7 +7,7 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -73,6 +73,12 @@ def exchange(pool: ImagePool, fresh: Tensor, pair: Pair, *purpose: int | str) ->
     count, batch_size = len(together), pair.batch_size
     plan = drawn(pair, lambda generator: pool.plan(generator, count, turn * count, batch_size), *purpose)
     return ranks.own_rows(pool.exchange(together, plan))
+
+
+def scores_of(judge: Callable[[Tensor], Sequence[Tensor]], batches: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Gives, for each of several batches of one size, the discriminator's list of maps; they are judged in one pass."""
+    maps_of_scales = [maps.unflatten(0, (len(batches), -1)) for maps in judge(torch.cat(list(batches)))]
+    return [list(maps) for maps in zip(*maps_of_scales, strict=True)]
 
 
 def check_feature_channels(channels: int) -> None:

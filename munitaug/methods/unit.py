@@ -22,7 +22,7 @@ from munitaug.losses import (
     mean_absolute_difference,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
-from munitaug.methods.parts import drawn_normal, padded
+from munitaug.methods.parts import drawn_normal, padded, scores_of
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
 from munitaug.networks.initialise import Initialisation, initialise_weights
 from munitaug.networks.unit import SharedFormDiscriminator, UnitForm, UnitGenerators, UnitShape
@@ -252,9 +252,7 @@ class Unit(Method):
             fakes = {"a": self.generators.decode("a", latents["b"]), "b": self.generators.decode("b", latents["a"])}
         terms = {}
         for key, judge in self.discriminators.items():
-            real = images[key]
-            maps = judge(torch.cat([real, fakes[key]]))
-            real_maps, fake_maps = [m[: len(real)] for m in maps], [m[len(real) :] for m in maps]
+            real_maps, fake_maps = scores_of(judge, [images[key], fakes[key]])
             loss = discriminator_loss(real_maps, fake_maps, self._config.gan_loss)
             terms[f"gan_{key}"] = self._config.weight_gan * loss
         return terms

@@ -21,8 +21,8 @@ from munitaug.methods.dritpp import (
     apply_fixed,
     attribute_prior_loss,
     indistinguishable_loss,
-    scores_of,
 )
+from munitaug.methods.parts import scores_of
 from munitaug.networks.drit import (
     ContentDiscriminator,
     DritShape,
