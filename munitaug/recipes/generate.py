@@ -5,6 +5,7 @@ Floor 6: imports floors 1-5.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from munitaug import ranks
@@ -75,13 +76,13 @@ def generate(
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        BlockingIOError: another process writes ``out``.
+        BlockingIOError: another process writes ``out``, or would: without shards, one of several processes has to.
         FileExistsError: ``out`` exists.
         Interrupted: Ctrl-C or SIGTERM; what was written is kept for the next call.
         OSError: the disk is full; what was written is kept.
         ValueError: settings or images that do not suit.
     """
-    rank, _, count = ranks.launched_as() if shards else (0, None, 1)
+    rank, _, count = ranks.launched_as() if shards else _alone()
     stripe = Stripe(rank, count)
     own_device = ranks.device_of_rank(resolve_device(device), apart=True)
     translator = shared_translator(checkpoint, direction, own_device, precision, compile)
@@ -118,3 +119,19 @@ def generate(
             shards=shards,
             stripe=stripe,
         )
+
+
+def _alone() -> tuple[int, None, int]:
+    """Gives the rank of the one process that writes one file.
+
+    Raises:
+        BlockingIOError: a launcher started several, and this is not the first of them.
+    """
+    with suppress(ValueError):  # RANK may stand for something else, where nothing is shared
+        rank, _, count = ranks.launched_as()
+        if 0 < rank < count:
+            raise BlockingIOError(
+                f"this is process {rank} of {count} that a launcher started, and one file is written by one process; "
+                "give shards (--shards 64), which all of them write, or start it without the launcher"
+            )
+    return 0, None, 1

@@ -98,6 +98,17 @@ def test_processes_of_torchrun_share_the_shards(
     assert alone == both
 
 
+def test_one_file_is_not_written_by_several_processes(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(BlockingIOError, match=r"this is process 1 of 2 .* give shards \(--shards 64\)"):
+        run(tiny_run, tmp_path / "aug.h5")
+    monkeypatch.setenv("RANK", "0")
+    run(tiny_run, tmp_path / "aug.h5")
+
+
 def test_a_rank_that_is_no_number_is_refused(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(ValueError, match="RANK in the environment must be a number, got 'first'"):
