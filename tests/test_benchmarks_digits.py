@@ -27,6 +27,7 @@ from benchmarks.rows import unpack_correct
 from benchmarks.storing import read_rows
 from munitaug.adaptation import FitSettings, SmallClassifier, make_task
 from munitaug.data.domain import ArrayDomain
+from munitaug.methods import TransGagaConfig
 from munitaug.types import UNLABELLED
 from tests.runs import toy_images
 from tests.test_benchmarks_pairs import write_classes
@@ -118,6 +119,8 @@ def test_labels_of_the_target_change_no_weights(condition: str, rows: Any, monke
     monkeypatch.setitem(CONDITIONS, "cogan", lambda cell: cogan(cell, CoganSettings(steps=2, noise=5, width=2)))
     monkeypatch.setitem(CONDITIONS, "dtn", lambda cell: dtn(cell, DtnSettings(steps=2, width=4)))
     monkeypatch.setattr(sys.modules["benchmarks.conditions.references"], "POOL_IMAGES", 20)
+    small = TransGagaConfig.preset("small", channels=1)
+    monkeypatch.setattr(TransGagaConfig, "preset", lambda *_, **__: replace(small, warm_up_steps=1))  # of two steps
     true = weights_of(rows, pair(), condition, "true", monkeypatch)
     shuffled = pair(train_order=(1, 2, 0), test_order=(2, 0, 1))
     assert same(true, weights_of(rows, shuffled, condition, "shuffled", monkeypatch))
