@@ -389,6 +389,11 @@ def run_job(job: Job) -> Iterator[Row]:
 def make_cell(job: Job) -> tuple[Cell, PairData]:
     """Gives what conditions are given, and the domains it comes from."""
     data = _open(job)
+    return cell_of(job, data), data
+
+
+def cell_of(job: Job, data: PairData) -> Cell:
+    """Gives what conditions are given of these domains."""
     unlabelled = Unlabelled(data.target)
     device = job.places.device
     plan = decided_by(job.plan)
@@ -408,8 +413,7 @@ def make_cell(job: Job) -> tuple[Cell, PairData]:
     if job.plan.images:  # of one's own folders, which list images class by class
         task = task.shuffled()
     oracle = make_oracle_task(data.target).to(device) if labelled else None
-    cell = Cell(job.pair, task, oracle, job.plan.settings, job.seed, folder, translator_of, restyler_of, Snapshots())
-    return cell, data
+    return Cell(job.pair, task, oracle, job.plan.settings, job.seed, folder, translator_of, restyler_of, Snapshots())
 
 
 def _checkpoint(
