@@ -140,6 +140,10 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
             """Draws the styles of one call (the hook of AlbumentationsX)."""
             return SampledParams(params=self._draw(data))
 
+        def _should_apply_in_invocation(self, invocation: Any, *, force_apply: bool) -> bool:
+            """Draws as ``should_apply`` below; a private hook, without which AlbumentationsX draws for itself."""
+            return self._applies(force_apply)
+
     else:
 
         def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +152,10 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
 
         def should_apply(self, force_apply: bool = False) -> bool:
             """Draws whether to translate from the transform's own stream; the base class repeats in workers."""
-            return self.p > 0.0 and (force_apply or self._maker.happens(self.p))
+            return self._applies(force_apply)
+
+    def _applies(self, force_apply: bool) -> bool:
+        return self.p > 0.0 and (force_apply or self._maker.happens(self.p))
 
     @on_cpu_by_default
     def _draw(self, data: dict[str, Any]) -> dict[str, DrawRecord]:

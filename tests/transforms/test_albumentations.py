@@ -106,8 +106,8 @@ def test_no_images_beside_an_image_pass() -> None:
 def test_everything_else_is_untouched() -> None:
     compose = A.Compose(
         [transform()],
-        bbox_params=A.BboxParams(format="pascal_voc", label_fields=["labels"]),
-        keypoint_params=A.KeypointParams(format="xy"),
+        bbox_params=A.BboxParams("pascal_voc", label_fields=["labels"]),
+        keypoint_params=A.KeypointParams("xy"),
     )
     mask = random_array((16, 16), np.uint8)
     sample = compose(image=IMAGE, mask=mask, bboxes=[[1, 2, 8, 9]], labels=[3], keypoints=[(4, 5)], name="seven")
