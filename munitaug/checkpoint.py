@@ -68,7 +68,7 @@ def save_method(method: Method, path: str | Path, provenance: Mapping[str, Json]
         OSError: the disk is full or read-only; an older checkpoint stays whole.
         TypeError: a fact is nothing that JSON holds.
     """
-    core, folder = method.core, Path(path)
+    core, folder = method.core, Path(path).expanduser()
     facts = json.loads(json.dumps(dict(provenance or {})))  # refused before anything is written
     _refuse_foreign_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def find_checkpoint(path: str | Path) -> Path:
     Raises:
         CheckpointError: there is none, or the path is a file.
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     if folder.is_file():
         raise CheckpointError(_foreign_file_message(folder))
     for candidate in (folder, folder / "checkpoint"):
@@ -214,10 +214,11 @@ def shared_translator(
 
     Raises:
         CheckpointError: see :func:`load_method`.
-        ValueError: unknown direction or precision, or no C++ compiler where one is needed.
+        ValueError: unknown direction, device or precision, a GPU that is not there, or no C++ compiler where one is
+            needed.
     """
     split_direction(direction)
-    device = torch.device(device) if device != "auto" else resolve_device("auto")
+    device = resolve_device(device)
     if compile and device.type == "cpu":
         _check_cpp_compiler()
     if precision not in get_args(Precision):
@@ -267,9 +268,6 @@ def frozen_translator(method: Method, direction: str) -> Translator:
     """
     core = method.core
     source, target = (core.domain_key(key) for key in split_direction(direction))
-    if (source, target) not in core.directions:
-        present = ", ".join(f'"{direction_name(*known)}"' for known in core.directions)
-        raise ValueError(f'this {core.name} translates {present} only, but direction is "{direction}"')
     return core.translator(source, target).eval().requires_grad_(False)
 
 

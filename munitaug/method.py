@@ -14,23 +14,9 @@ from torch import Tensor, nn
 
 from munitaug.settings import POSITIVE, Limits, check_settings
 from munitaug.translator import Translator
-from munitaug.types import BOTH_DIRECTIONS, DomainKey, Pair
+from munitaug.types import BOTH_DIRECTIONS, DomainKey, Pair, direction_name
 
 Loss = Callable[[Pair], dict[str, Tensor]]
-
-
-class MethodConfig(Protocol):
-    """What every method's frozen configuration has in common."""
-
-    @property
-    def channels(self) -> int:
-        """Gives the image channels of both domains, 1 to 4."""
-        ...
-
-    @classmethod
-    def preset(cls, name: str, *, channels: int = 3) -> Self:
-        """Gives a named configuration."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,6 +52,25 @@ class OptimiserSettings:
         )
         if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas}")
+
+
+class MethodConfig(Protocol):
+    """What every method's frozen configuration has in common."""
+
+    @property
+    def channels(self) -> int:
+        """Gives the image channels of both domains, 1 to 4."""
+        ...
+
+    @property
+    def optimiser(self) -> OptimiserSettings:
+        """Gives how the phases are optimised."""
+        ...
+
+    @classmethod
+    def preset(cls, name: str, *, channels: int = 3) -> Self:
+        """Gives a named configuration."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -121,9 +126,9 @@ class Method(nn.Module, ABC):
         """Gives the configuration; saved with the weights."""
 
     @property
-    @abstractmethod
     def optimiser(self) -> OptimiserSettings:
-        """Gives the optimiser settings of the method's phases."""
+        """Gives the optimiser settings of the method's phases: those of its configuration."""
+        return self.config.optimiser
 
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
@@ -136,8 +141,8 @@ class Method(nn.Module, ABC):
             ValueError: the message names those that there are.
         """
         if (source, target) not in self.directions:
-            present = ", ".join(f"{a}2{b}" for a, b in self.directions)
-            raise ValueError(f"this {self.name} translates {present} only, got {source}2{target}")
+            present = ", ".join(direction_name(*known) for known in self.directions)
+            raise ValueError(f"this {self.name} translates {present} only, got {direction_name(source, target)}")
 
     @abstractmethod
     def translator(self, source: DomainKey, target: DomainKey) -> Translator:

@@ -356,6 +356,12 @@ def test_a_shared_translator_is_frozen_and_in_evaluation_mode(saved: Path) -> No
     assert not any(parameter.requires_grad for parameter in translator.parameters())
 
 
+@pytest.mark.parametrize("device", ["nonsense", "meta", torch.device("meta")])
+def test_a_shared_translator_needs_a_device_that_is_there(saved: Path, device: str | torch.device) -> None:
+    with pytest.raises(ValueError, match="device"):
+        shared_translator(saved, device=device)
+
+
 def test_a_shared_translator_needs_a_direction(saved: Path) -> None:
     with pytest.raises(ValueError, match='direction must be "a2b" or "b2a"'):
         shared_translator(saved, "forwards")
@@ -419,7 +425,7 @@ def test_a_one_sided_method_says_so_when_the_other_direction_is_asked_for(tmp_pa
     folder = save_method(method, tmp_path / "checkpoint")
     assert load_method(folder).directions == (("a", "b"),)
     assert shared_translator(folder, "a2b").style_dim == TINY.style_dim
-    with pytest.raises(ValueError, match='translates "a2b" only, but direction is "b2a"'):
+    with pytest.raises(ValueError, match="translates a2b only, got b2a"):
         shared_translator(folder, "b2a")
 
 

@@ -68,9 +68,7 @@ class Bench:
         return ""
 
 
-def run_chain(
-    bench: Bench, chain: tuple[Condition, ...], seed: int, progress: bool = False
-) -> Iterator[tuple[Condition, nn.Module]]:
+def run_chain(bench: Bench, chain: tuple[Condition, ...], seed: int) -> Iterator[tuple[Condition, nn.Module]]:
     """Trains a chain of conditions; gives each (condition, classifier) when it is ready.
 
     The classifier that comes first is trained further for the second, so score it before going on.
@@ -79,34 +77,24 @@ def run_chain(
         bench: data, translator, settings.
         chain: one of CHAINS, or a part of it from the left.
         seed: decides initial weights and every batch.
-        progress: show progress bars.
 
     Raises:
         DivergenceError: a classifier's weights have become infinite or NaN.
     """
     if chain == ("adapt",):
-        yield "adapt", _adapted(bench, seed, progress)
+        yield (
+            "adapt",
+            adapt(bench.task, bench.settings, restyler=bench.restyler, translator=bench.translator, seed=seed),
+        )
         return
     first, task = chain[0], bench.task
     if first == "oracle":
         assert bench.oracle_task is not None
         task = replace(bench.oracle_task, classes=bench.task.classes)
     translator = bench.translator if first == "munit" else None
-    bars = [f"{condition}, seed {seed}" if progress else "" for condition in chain]
-    model = fit_labelled(task, bench.settings, seed, translator, bars[0], augmented=first != "source")
+    model = fit_labelled(task, bench.settings, seed, translator, augmented=first != "source")
     yield first, model
-    for condition, bar in zip(chain[1:], bars[1:], strict=True):
+    for condition in chain[1:]:
         with seeded(seed_of(seed, condition), task.device):  # for dropout and the like; batches have their own seeds
-            self_train(model, task, bench.settings, seed, progress=bar)
+            self_train(model, task, bench.settings, seed)
         yield condition, model
-
-
-def _adapted(bench: Bench, seed: int, progress: bool) -> nn.Module:
-    return adapt(
-        bench.task,
-        bench.settings,
-        restyler=bench.restyler,
-        translator=bench.translator,
-        seed=seed,
-        progress=progress,
-    )

@@ -107,7 +107,6 @@ class UnpairedLoader(PairLoader):
     ) -> None:
         super().__init__(batch_size, seed, workers)
         check_compatible(domain_a, domain_b, crop)
-        self._domain_a = domain_a
         self._labels_a = domain_a.checked_labels()
         self._stream_a = _DomainStream(domain_a, "a", batch_size, seed, flip, crop)
         self._stream_b = _DomainStream(domain_b, "b", batch_size, seed, flip, crop)
@@ -205,7 +204,7 @@ def _sizes(domain: ImageDomain) -> Sequence[tuple[int, int]]:
     """Gives the different (height, width) of a domain; domains other than folders have one."""
     if isinstance(domain, FolderDomain):
         return domain.sizes
-    image, _ = domain[0]
+    image = domain.checked_image(0)
     return ((image.shape[1], image.shape[2]),)
 
 
@@ -256,7 +255,7 @@ class _DomainStream:
         if self.crop is None:
             images = self.domain.images(order)
         else:
-            items = (self.domain[int(index)][0] for index in order)
+            items = (self.domain.checked_image(int(index)) for index in order)
             images = torch.stack([_cut(item, corner, self.crop) for item, corner in zip(items, corners, strict=True)])
         if self.flip:
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)

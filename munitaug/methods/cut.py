@@ -183,11 +183,6 @@ class Cut(Method):
         """Gives the configuration it was built from."""
         return self._config
 
-    @property
-    def optimiser(self) -> OptimiserSettings:
-        """Gives the Adam settings."""
-        return self._config.optimiser
-
     def phases(self) -> tuple[Phase, ...]:
         """Gives discriminator, then generator and head, as published.
 

@@ -149,11 +149,6 @@ class CycleGan(Method):
         """Gives the configuration it was built from."""
         return self._config
 
-    @property
-    def optimiser(self) -> OptimiserSettings:
-        """Gives the Adam settings."""
-        return self._config.optimiser
-
     def phases(self) -> tuple[Phase, ...]:
         """Gives generators, then discriminators, as published."""
         return (

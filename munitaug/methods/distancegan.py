@@ -176,11 +176,6 @@ class DistanceGan(Method):
         """Gives the configuration it was built from."""
         return self._config
 
-    @property
-    def optimiser(self) -> OptimiserSettings:
-        """Gives the Adam settings."""
-        return self._config.optimiser
-
     def prepare(self, pairs: Iterable[Pair]) -> None:
         """Estimates mean and deviation of the real distances of both domains, as published before training.
 

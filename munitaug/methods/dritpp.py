@@ -242,11 +242,6 @@ class Dritpp(Method):
         """Gives the configuration it was built from."""
         return self._config
 
-    @property
-    def optimiser(self) -> OptimiserSettings:
-        """Gives the Adam settings."""
-        return self._config.optimiser
-
     def phases(self) -> tuple[Phase, ...]:
         """Gives discriminators, content discriminator, then encoders and generators.
 

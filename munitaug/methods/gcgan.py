@@ -174,11 +174,6 @@ class GcGan(Method):
         """Gives the configuration it was built from."""
         return self._config
 
-    @property
-    def optimiser(self) -> OptimiserSettings:
-        """Gives the Adam settings."""
-        return self._config.optimiser
-
     def check(self, pair: Pair) -> None:
         """Refuses one image alone where distances between images count.
 

@@ -10,7 +10,7 @@ Floor 4: imports floors 1-3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import permutations
 from typing import Any, ClassVar, NamedTuple, Self, cast
@@ -91,6 +91,12 @@ class MultiDomainConfig:
             raise ValueError(f"domains must be at least two different names, got {', '.join(self.domains) or 'none'}")
         if any(not name or set(name) & set(":/.") for name in self.domains):
             raise ValueError(f"domain names must not be empty nor have : / . in them, got {', '.join(self.domains)}")
+        for name, place in (("a", 0), ("b", 1)):  # what these mean everywhere else: the source and the target
+            if name in self.domains and self.domains[place] != name:
+                raise ValueError(
+                    f"a domain may be called {name!r} only as the {('first', 'second')[place]}, got "
+                    f"{', '.join(self.domains)}: give its folder another name"
+                )
         check_settings(
             self,
             channels=CHANNELS,
@@ -190,7 +196,7 @@ class MultiDomain(Method):
         adain = Decoder.adain_count(shape)
         with torch.random.fork_rng(devices=[]):  # torch draws initial weights, which are drawn anew below
             self.content_encoder = ContentEncoder(shape)
-            self.style_encoder = StyleEncoder(AutoEncoderShape(**{**vars(shape), "style_dim": self._styles_size()}))
+            self.style_encoder = StyleEncoder(replace(shape, style_dim=self._styles_size()))
             self.style_mlps = nn.ModuleDict({name: StyleMlp(shape.style_dim, shape.mlp_width, adain) for name in names})
             self.decoder = Decoder(shape)
             self.discriminator = MultiScaleDiscriminator(judge)
@@ -207,13 +213,8 @@ class MultiDomain(Method):
         """Gives the configuration it was built from."""
         return self._config
 
-    @property
-    def optimiser(self) -> OptimiserSettings:
-        """Gives the Adam settings."""
-        return self._config.optimiser
-
     def domain_key(self, key: DomainKey) -> DomainKey:
-        """Gives the name of a domain; "a" is the first and "b" the second, unless one is called so."""
+        """Gives the name of a domain; "a" is the first and "b" the second, whatever they are called."""
         if key in self._config.domains or key not in ("a", "b"):
             return key
         return self._config.domains["ab".index(key)]

@@ -233,11 +233,6 @@ class Munit(Method):
         """Gives the configuration it was built from."""
         return self._config
 
-    @property
-    def optimiser(self) -> OptimiserSettings:
-        """Gives the Adam settings."""
-        return self._config.optimiser
-
     def phases(self) -> tuple[Phase, ...]:
         """Gives discriminator, then generator, on the same batch; with styles drawn anew, as published, or the same.
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from munitaug.images import crop_padding, pad_to_multiple
-from munitaug.method import Loss, Method, MethodConfig, OptimiserSettings, Phase
+from munitaug.method import Loss, Method, MethodConfig, Phase
 from munitaug.methods.parts import drawn
 from munitaug.styles import PriorStyles
 from munitaug.translator import Translator
@@ -44,6 +44,7 @@ class SemanticConsistency(Method):
         if not weight >= 0.0:
             raise ValueError(f"weight must be >= 0, got {weight}")
         self.method = method
+        self.directions, self.style_banks = method.directions, method.style_banks
         self.recording_obstacle = method.recording_obstacle
         self.weight = weight
         frozen = copy.deepcopy(classifier).eval()  # the caller's may be trained on
@@ -60,11 +61,6 @@ class SemanticConsistency(Method):
     def config(self) -> MethodConfig:
         """Gives the inner method's configuration."""
         return self.method.config
-
-    @property
-    def optimiser(self) -> OptimiserSettings:
-        """Gives the inner method's settings."""
-        return self.method.optimiser
 
     @property
     def core(self) -> Method:
@@ -99,6 +95,26 @@ class SemanticConsistency(Method):
     def translator(self, source: DomainKey, target: DomainKey) -> Translator:
         """Gives the inner method's translator."""
         return self.method.translator(source, target)
+
+    def restyler(self, domain: DomainKey) -> Translator | None:
+        """Gives what restyles a domain by the inner method, if it can."""
+        return self.method.restyler(domain)
+
+    def domain_key(self, key: DomainKey) -> DomainKey:
+        """Gives what the inner method calls a domain."""
+        return self.method.domain_key(key)
+
+    def translates(self) -> bool:
+        """Says whether the inner method's losses train translation yet."""
+        return self.method.translates()
+
+    def check_length(self, max_steps: int) -> None:
+        """Refuses a run that is too short for the inner method.
+
+        Raises:
+            ValueError: it is.
+        """
+        self.method.check_length(max_steps)
 
     def semantic_loss(self, pair: Pair) -> Tensor:
         """Gives the cross-entropy between the labels of a and the classifier's view of a's translations.

@@ -10,7 +10,7 @@ Floor 4: imports floors 1-3.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import ClassVar, Literal, NamedTuple, Self, cast
 
@@ -199,7 +199,7 @@ class AppearanceEncoder(nn.Module):
 
     def __init__(self, config: TransGagaConfig) -> None:
         super().__init__()
-        doubled = AutoEncoderShape(**{**vars(config.shape), "style_dim": 2 * config.appearance_dim})
+        doubled = replace(config.shape, style_dim=2 * config.appearance_dim)
         self.encoder = StyleEncoder(doubled)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -351,11 +351,6 @@ class TransGaga(Method):
     def config(self) -> TransGagaConfig:
         """Gives the configuration it was built from."""
         return self._config
-
-    @property
-    def optimiser(self) -> OptimiserSettings:
-        """Gives the Adam settings."""
-        return self._config.optimiser
 
     def prepare(self, pairs: Iterable[Pair]) -> None:
         """Fits the first PCA of landmark positions, to the untrained encoders; the warm-up ends with a better one."""

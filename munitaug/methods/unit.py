@@ -212,11 +212,6 @@ class Unit(Method):
         """Gives the configuration it was built from."""
         return self._config
 
-    @property
-    def optimiser(self) -> OptimiserSettings:
-        """Gives the Adam settings."""
-        return self._config.optimiser
-
     def phases(self) -> tuple[Phase, ...]:
         """Gives discriminators, then generators, on the same batch with noise drawn anew, as published.
 

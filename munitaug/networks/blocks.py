@@ -19,7 +19,7 @@ from munitaug.networks.padding import pad
 from munitaug.networks.pixels_first import gradient_alike, pixels_first, pixels_last
 from munitaug.networks.upsampling import KERNELS as DOUBLED_KERNELS
 from munitaug.networks.upsampling import doubled_conv
-from munitaug.networks.winograd import pays, winograd_conv
+from munitaug.networks.winograd import winograd_conv, winograd_pays
 
 Norm = Literal["none", "instance", "layer"]
 
@@ -45,7 +45,7 @@ def reflected_conv(x: Tensor, conv: nn.Conv2d, pixels: int, activation: Activati
     """Gives the activated convolution of x with a reflected border of ``pixels``, the fastest way for its shape."""
     bias, stride = conv.bias, conv.stride[0]
     assert bias is not None
-    if pixels == 1 and pays(x, conv.weight.shape, stride):
+    if pixels == 1 and winograd_pays(x, conv.weight.shape, stride):
         return winograd_conv(x, conv.weight, bias, "reflect", stride, activation)
     x = reflect_pad(pixels_last(x), pixels, conv.kernel_size[0])
     if image_conv_pays(x, conv):
@@ -114,7 +114,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives N x C x H x W features of the same shape."""
-        if pays(x, self.first.conv.weight.shape):
+        if winograd_pays(x, self.first.conv.weight.shape):
             x = pixels_first(x)
         out: Tensor = x + self.second(self.first(x))
         return gradient_alike(out)
@@ -140,7 +140,7 @@ class AdaptiveResidualBlock(nn.Module):
             x: N x C x H x W.
             adain: K N x 4C, K in a row for each sample: shift and scale of the first layer, then of the second.
         """
-        if pays(x, self.first.weight.shape):
+        if winograd_pays(x, self.first.weight.shape):
             x = pixels_first(x)
         shift_1, scale_1, shift_2, scale_2 = adain.to(x.dtype).chunk(4, dim=1)
         y = adaptive_instance_norm(reflected_conv(x, self.first, 1), shift_1, scale_1, "relu")

@@ -24,7 +24,6 @@ from munitaug.networks.discriminator import DiscriminatorShape
 from munitaug.networks.norms import instance_norm
 
 Conditioning = Literal["concatenation", "feature-wise"]
-CONDITIONINGS: tuple[Conditioning, ...] = ("concatenation", "feature-wise")
 SIZE_MULTIPLE = 4
 SLOPE = 0.01
 ATTRIBUTE_BLOCKS = 3

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from munitaug.networks.norms import MunitLayerNorm
+
 Initialisation = Literal["kaiming", "gaussian", "xavier"]
 GAUSSIAN_DEVIATION = 0.02
 XAVIER_GAIN = 0.02
@@ -37,10 +39,8 @@ def initialise_weights(module: nn.Module, kind: Initialisation, generator: torch
             weight.copy_(torch.randn(weight.shape, generator=generator) * _deviation(weight, kind))
             if layer.bias is not None:
                 layer.bias.zero_()
-        elif type(layer).__name__ == "MunitLayerNorm":
-            gain = layer.gain
-            assert isinstance(gain, nn.Parameter)
-            gain.copy_(torch.rand(gain.shape, generator=generator))
+        elif isinstance(layer, MunitLayerNorm):
+            layer.gain.copy_(torch.rand(layer.gain.shape, generator=generator))
     _follow_spectral_norms(module)
 
 

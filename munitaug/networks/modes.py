@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from torch import nn
@@ -31,5 +32,5 @@ def evaluation_mode(network: object) -> Iterator[None]:
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Gives the device of a network's first weight; the CPU for a network without weights."""
-    return next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    """Gives the device of a network's first weight or else buffer; the CPU for a network without either."""
+    return next((tensor.device for tensor in chain(network.parameters(), network.buffers())), torch.device("cpu"))

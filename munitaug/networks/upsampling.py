@@ -21,7 +21,7 @@ from munitaug.networks.doubled_borders import reflected
 from munitaug.networks.padding import pad
 from munitaug.networks.pixels_first import is_channels_last
 from munitaug.networks.precision import full_precision
-from munitaug.networks.winograd import pays, winograd_conv
+from munitaug.networks.winograd import winograd_conv, winograd_pays
 
 KERNELS = (3, 5)
 
@@ -48,7 +48,7 @@ def doubled_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _spread_conv(x: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:
     """Gives the convolution with 2 x 2 kernels, each for its place within a repeated value, over a repeated border."""
     places, channels_out, *taps = kernels.shape
-    fast = pays(x, (places * channels_out, *taps))
+    fast = winograd_pays(x, (places * channels_out, *taps))
     if not (fast or is_channels_last(x)):
         by_map, biases = kernels.transpose(0, 1).flatten(0, 1), bias.repeat_interleave(places)
         return spread(F.conv2d(pad(x, 1, "replicate"), by_map, biases))

@@ -36,7 +36,7 @@ MOST_SCRATCH = 2**25
 """Numbers that each piece of scratch memory may hold, 64 MiB; larger ones are made anew each time."""
 
 
-def pays(x: Tensor, kernel: Sequence[int], stride: int = 1) -> bool:
+def winograd_pays(x: Tensor, kernel: Sequence[int], stride: int = 1) -> bool:
     """Tells whether winograd_conv is the faster way for these maps and kernels O x C x k x k, and may be taken."""
     channels_out, channels_in, height, width = kernel
     kind = (width, stride)

@@ -26,7 +26,7 @@ class CheckpointFacts:
         translator_parameters: weights used by one direction.
         all_parameters: weights of the whole method.
         style_bank_sizes: codes kept of real images, by domain.
-        directions: that it translates, of "a2b" and "b2a".
+        directions: that it translates: of "a2b" and "b2a", or of "x:y" between domains with names.
         sha256: of the weights.
         config: the method's configuration.
         provenance: domains, steps, seed and versions it was trained with.

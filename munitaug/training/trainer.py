@@ -137,7 +137,7 @@ class Trainer:
                 done = step + 1
                 bar.update()
                 if log is not None:
-                    self._record(done, terms, log, bar, began)
+                    self._log_and_draw(done, terms, log, bar, began)
                 stopping = ranks.any_rank(should_stop()) and done < config.max_steps
                 if done % config.save_every_steps == 0 or done == config.max_steps or stopping:
                     self.save(done)
@@ -150,7 +150,7 @@ class Trainer:
                         f"{self.folder / STATE_FILE}: run the same command with --resume to continue"
                     )
 
-    def _record(self, done: int, terms: dict[str, float], log: RunLog, bar: tqdm[NoReturn], began: float) -> None:
+    def _log_and_draw(self, done: int, terms: dict[str, float], log: RunLog, bar: tqdm[NoReturn], began: float) -> None:
         """Writes the log line and draws the samples that are due."""
         config, last = self.config, done == self.config.max_steps
         if done % config.log_every_steps == 0 or last:

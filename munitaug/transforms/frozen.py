@@ -25,11 +25,6 @@ def frozen_network(network: Network, device: torch.device) -> Network:
     return copy.deepcopy(network).eval().requires_grad_(False).to(device)
 
 
-def network_device(network: nn.Module) -> torch.device:
-    """Gives the device of the first weight or buffer; the CPU where there is none."""
-    return next(iter(_devices(network)), torch.device("cpu"))
-
-
 def _devices(network: nn.Module) -> list[torch.device]:
     return [tensor.device for tensor in chain(network.parameters(), network.buffers())]
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from munitaug.images import images_to_model, match_channels
+from munitaug.networks.modes import device_of
 from munitaug.networks.precision import full_precision
 from munitaug.settings import whole_number
-from munitaug.transforms.frozen import frozen_network, network_device
+from munitaug.transforms.frozen import frozen_network
 from munitaug.types import UNLABELLED
 
 Fallback = Literal["original", "last"]
@@ -89,7 +90,7 @@ class LabelGuard:
             raise ValueError(f"tries must be at least 0, got {tries}")
         if fallback not in get_args(Fallback):
             raise ValueError(f'fallback must be "original" or "last", got {fallback!r}')
-        self.classifier = frozen_network(classifier, network_device(classifier))
+        self.classifier = frozen_network(classifier, device_of(classifier))
         self.channels = channels
         self.tries = tries
         self.fallback: Fallback = fallback

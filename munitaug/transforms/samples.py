@@ -74,7 +74,7 @@ def find_labels(sample: object, getter: LabelsGetter) -> Tensor | None:
     """
     if getter is None:
         return None
-    labels = _labels_by_custom(sample) if getter == "default" else getter(sample)
+    labels = _labels_by_default(sample) if getter == "default" else getter(sample)
     if labels is None:
         return None
     if not isinstance(labels, Tensor):
@@ -253,7 +253,7 @@ def _shape_words(ndim: int) -> str:
     return "B x C x H x W" if ndim == 4 else "B x K x C x H x W"
 
 
-def _labels_by_custom(sample: Any) -> object:
+def _labels_by_default(sample: Any) -> object:
     if isinstance(sample, Tensor):
         return None
     if isinstance(sample, list | tuple):

@@ -169,7 +169,7 @@ def test_three_domains_are_trained_saved_and_used_by_their_names(tmp_path: Path)
     assert named.shape == image.shape
     assert not torch.equal(named, munitaug.MUNITTransform(run, direction="d0:d1", style="bank", seed=1)(image))
     assert munitaug.shared_translator(run) is munitaug.shared_translator(run, "a2b")
-    with pytest.raises(ValueError, match=r'translates "d0:d1", .* only, but direction is "d0:moon"'):
+    with pytest.raises(ValueError, match=r"has the domains d0, d1, d2; two different ones make .*, got d0:moon"):
         munitaug.shared_translator(run, "d0:moon")
 
 
@@ -265,3 +265,10 @@ def test_contents_are_drawn_towards_those_of_the_source_and_not_the_other_way() 
     wanted = mean_absolute_difference(method.content_encoder(fake), leaves["content_b"].detach())
     (expected,) = torch.autograd.grad(THREE.weight_content * wanted, leaves["content_b"])
     torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("domains", [("b", "c"), ("x", "a"), ("b", "a"), ("x", "y", "a")])
+def test_a_name_that_means_a_place_must_be_there(domains: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"may be called .[ab]. only as the (first|second)"):
+        MultiDomainConfig(domains=domains)
+    assert MultiDomainConfig(domains=("a", "b", "c")).domains == ("a", "b", "c")

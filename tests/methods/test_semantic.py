@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from munitaug.method import Phase
-from munitaug.methods import Munit, SemanticConsistency
+from munitaug.methods import MultiDomain, MultiDomainConfig, Munit, SemanticConsistency
 from munitaug.random import torch_generator
 from munitaug.types import LabelMissingError, Pair
 from tests.methods.cases import CASES
@@ -118,6 +118,19 @@ def test_settings_and_translators_are_those_of_the_inner_method() -> None:
     assert method.optimiser is inner.optimiser
     assert method.core is inner
     assert type(method.translator("b", "a")) is type(inner.translator("b", "a"))
+    assert method.style_banks is inner.style_banks
+
+
+def test_what_a_method_says_of_itself_is_said_of_it_inside() -> None:
+    inner = MultiDomain(MultiDomainConfig(domains=("x", "y"), width=2, discriminator_width=2, mlp_width=4))
+    method = SemanticConsistency(inner, ConstantLogits())
+    assert method.directions == inner.directions == (("x", "y"), ("y", "x"))
+    assert method.domain_key("a") == "x"
+    assert type(method.restyler("y")) is type(inner.restyler("y"))
+    slow = CASES["transgaga"].make(0, 3)
+    assert not SemanticConsistency(slow, ConstantLogits()).translates()
+    with pytest.raises(ValueError, match="warm-up"):
+        SemanticConsistency(slow, ConstantLogits()).check_length(0)
 
 
 def test_a_weight_of_zero_leaves_the_term_out_and_needs_no_labels() -> None:

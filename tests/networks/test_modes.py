@@ -43,4 +43,5 @@ def test_a_method_stands_for_its_module_and_a_function_has_no_mode() -> None:
 
 def test_a_network_is_where_its_weights_are() -> None:
     assert device_of(nn.Linear(1, 1, device="meta")) == torch.device("meta")
+    assert device_of(nn.BatchNorm2d(1, affine=False, device="meta")) == torch.device("meta")
     assert device_of(nn.Flatten()) == torch.device("cpu")

@@ -13,7 +13,7 @@ from munitaug.networks import blocks, upsampling, winograd
 from munitaug.networks.autoencoder import AutoEncoder, AutoEncoderShape
 from munitaug.networks.padding import Border
 from munitaug.networks.pixels_first import is_pixels_first, pixels_first
-from munitaug.networks.winograd import pays, winograd_conv
+from munitaug.networks.winograd import winograd_conv, winograd_pays
 from tests.networks.alike import assert_alike
 
 KINDS = [
@@ -104,10 +104,10 @@ def test_where_it_is_taken(
     shape: tuple[int, ...], channels: int, kernel: int, stride: int, dtype: torch.dtype, taken: bool
 ) -> None:
     x, weight = torch.zeros(shape, dtype=dtype), torch.zeros(channels, shape[1], kernel, kernel)
-    assert pays(x, weight.shape, stride) == taken
+    assert winograd_pays(x, weight.shape, stride) == taken
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        assert pays(x.float(), weight.shape, stride) == taken
-    assert not pays(x.to("meta"), weight.shape, stride)
+        assert winograd_pays(x.float(), weight.shape, stride) == taken
+    assert not winograd_pays(x.to("meta"), weight.shape, stride)
 
 
 @pytest.fixture
@@ -150,8 +150,8 @@ def test_a_generator_takes_it_and_stays_as_near_to_float32_as_before(
     assert (
         len(called) == 2 + 2 + 4 + 4 + 1
     )  # halving in both encoders, residual blocks of both ends, the first doubling
-    monkeypatch.setattr(blocks, "pays", lambda *_: False)
-    monkeypatch.setattr(upsampling, "pays", lambda *_: False)
+    monkeypatch.setattr(blocks, "winograd_pays", lambda *_: False)
+    monkeypatch.setattr(upsampling, "winograd_pays", lambda *_: False)
     usual_image, usual = run(generator, x)
     assert (image - exact_image).norm() < 3 * (usual_image - exact_image).norm()
     assert F.cosine_similarity(gradient, exact, dim=0) > 0.98

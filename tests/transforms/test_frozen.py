@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from munitaug.transforms.frozen import frozen_network, network_device
+from munitaug.networks.modes import device_of
+from munitaug.transforms.frozen import frozen_network
 
 CPU = torch.device("cpu")
 
@@ -34,6 +35,5 @@ def test_one_inner_part_in_training_is_enough_for_a_copy() -> None:
 def test_a_network_elsewhere_is_copied_to_the_device() -> None:
     network = nn.Linear(2, 2).eval().requires_grad_(False)
     held = frozen_network(network, torch.device("meta"))
-    assert network_device(held) == torch.device("meta")
-    assert network_device(network) == CPU
-    assert network_device(nn.Flatten()) == CPU
+    assert device_of(held) == torch.device("meta")
+    assert device_of(network) == CPU
