@@ -401,7 +401,7 @@ def cell_of(job: Job, data: PairData) -> Cell:
 
     def translator_of(method: str, weight: float) -> munitaug.Translator:
         checkpoint = _checkpoint(job, data.source, unlabelled, folder, method, weight)
-        return munitaug.shared_translator(checkpoint).to(device)
+        return munitaug.shared_translator(checkpoint, device=device)
 
     def restyler_of(method: str, weight: float) -> munitaug.Translator | None:
         core = munitaug.load(_checkpoint(job, data.source, unlabelled, folder, method, weight)).core

@@ -432,7 +432,7 @@ def _add_adapt(parser: ArgumentParser) -> None:
 
 
 def _adapt(options: Namespace) -> None:
-    """Train a classifier for the target with labels of the source alone: translator, styled training, self-training."""
+    """Train a classifier for the target with the source's labels alone: translator, self-trained starts, refinement."""
     adapted = munitaug.adapt(
         options.source,
         options.target,

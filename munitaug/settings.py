@@ -118,6 +118,20 @@ def whole_number(name: str, number: object) -> int:
     return operator.index(number)
 
 
+def check_kinds(**given: tuple[object, type]) -> None:
+    """Refuses settings that are of another class than they must be.
+
+    Args:
+        given: name -> the value and its class.
+
+    Raises:
+        TypeError: one is; the message names it.
+    """
+    for name, (value, kind) in given.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")
+
+
 def differences(present: object, wanted: object, then: str = "was", now: str = "now", prefix: str = "") -> list[str]:
     """Gives a line for each setting that differs between two JSON documents: ``name was 1, now 2``."""
     if isinstance(present, dict) and isinstance(wanted, dict):

@@ -162,7 +162,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     ((*BASE, "--out", "run", "--model", '{"optimiser": 5}'), "--model optimiser must be like"),
     ((*BASE, "--out", "run", "--model", '{"optimiser": {"speed": 1}}'), "no field speed; it has .*, lr, "),
     ((*BASE, "--out", "run", "--model", "5"), "model.*5"),
-    ((*BASE, "--out", "run", "--semantic.weight", "-1"), "weight of the label term must be >= 0"),
+    ((*BASE, "--out", "run", "--semantic.weight", "-1"), "weight must be at least 0"),
     ((*BASE, "--out", "run", "--vgg-weights", "vgg.pth"), "vgg.pth"),
     ((*BASE, "--out", "run", "--config", "run.yaml"), "run.yaml"),
     ((*BASE, "--out", "run", "--channels", "2"), "channels must be 1|1 .grey. or 3"),

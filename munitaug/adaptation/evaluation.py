@@ -64,16 +64,31 @@ def evaluate_conditions(
         ValueError: unknown condition, no seed, or something that a condition needs is missing.
     """
     check_conditions(bench, conditions, seeds)
+    count = check_processes(processes) or _processes_for(bench)
     rows = list(finished)
     jobs = _jobs(conditions, list_seeds(seeds), {(row["condition"], row["seed"]) for row in rows})
     bar = tqdm(total=len(jobs), desc="evaluate", unit="chain", disable=not progress)
     with bar:
-        for new_rows in _results(bench, scorer, jobs, processes or _processes_for(bench)):
+        for new_rows in _results(bench, scorer, jobs, count):
             rows = sort_rows([*rows, *new_rows])
             bar.update()
             if on_rows is not None:
                 on_rows(rows)
     return sort_rows(rows)
+
+
+def check_processes(processes: int | None) -> int | None:
+    """Gives a number of processes as it was asked for.
+
+    Raises:
+        TypeError: it is not whole.
+        ValueError: it is below 1.
+    """
+    if processes is None:
+        return None
+    if (count := whole_number("processes", processes)) < 1:
+        raise ValueError(f"processes must be at least 1, or None for one per core, got {count}")
+    return count
 
 
 def sort_rows(rows: Iterable[Row]) -> list[Row]:
@@ -117,6 +132,8 @@ def list_seeds(seeds: int | Sequence[int]) -> list[int]:
         TypeError: one is no whole number.
         ValueError: there is none, or too many, or one is negative or given twice.
     """
+    if hasattr(seeds, "tolist"):  # NumPy's
+        seeds = seeds.tolist()
     if not isinstance(seeds, Sequence):
         count = whole_number("seeds", seeds)
         if not 1 <= count <= MOST_SEEDS:

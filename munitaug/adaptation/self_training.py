@@ -41,6 +41,7 @@ from munitaug.adaptation.fit import (
 from munitaug.adaptation.objectives import confirmed_label_loss, information_maximisation, view_consistency
 from munitaug.adaptation.task import SCORE_BATCH, Task
 from munitaug.default_device import on_cpu_by_default
+from munitaug.gradients import with_gradients
 from munitaug.random import torch_generator
 from munitaug.translator import Translator
 
@@ -63,6 +64,7 @@ ViewsOf = Callable[[int], LabelledViews]
 
 
 @on_cpu_by_default
+@with_gradients
 def self_train(
     classifier: nn.Module,
     task: Task,

@@ -27,6 +27,7 @@ from munitaug.adaptation.objectives import information_maximisation
 from munitaug.adaptation.self_training import self_train, translated_views
 from munitaug.adaptation.task import SCORE_BATCH, Task
 from munitaug.default_device import on_cpu_by_default
+from munitaug.gradients import with_gradients
 from munitaug.random import seed_of, seeded
 from munitaug.translator import Translator
 
@@ -40,6 +41,7 @@ CHOICE_IMAGES = 5000
 
 
 @on_cpu_by_default
+@with_gradients
 def adapt(
     task: Task,
     settings: FitSettings = FitSettings(),
@@ -117,6 +119,7 @@ def self_trained(
 
 
 @on_cpu_by_default
+@with_gradients
 def fit_labelled(
     task: Task,
     settings: FitSettings,

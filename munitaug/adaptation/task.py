@@ -104,7 +104,7 @@ class Scorer:
 
     def __init__(self, domain: ImageDomain) -> None:
         self._labels = domain.require_labels()
-        self._images = uint8_to_model(load_in_memory(domain).images(range(len(domain))))
+        self._images = _images_of(domain)
 
     def __len__(self) -> int:
         """Gives the number of test images."""

@@ -51,7 +51,7 @@ class ImageDomain(Dataset[tuple[Tensor, int]], ABC):
         Raises:
             DomainError: the images differ in size.
         """
-        items = [self[int(index)][0] for index in indices]
+        items = [self.checked_image(int(index)) for index in indices]
         if not items:
             return torch.zeros(0, self.channels, 0, 0, dtype=torch.uint8)
         shapes = {tuple(item.shape) for item in items}
@@ -70,12 +70,29 @@ class ImageDomain(Dataset[tuple[Tensor, int]], ABC):
         """
         digest = hashlib.sha256()
         for index in (0, len(self) - 1):
-            image = self[index][0]
+            image = self.checked_image(index)
             digest.update(f"{tuple(image.shape)}".encode())
             digest.update(image.contiguous().numpy().tobytes())
-        if labels and self.labels is not None:
-            digest.update(self.labels.contiguous().numpy().tobytes())
+        known = self.checked_labels() if labels else None
+        if known is not None:
+            digest.update(known.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def checked_image(self, index: int) -> Tensor:
+        """Gives uint8 C x H x W of one image; a class of the user's own may have given something else.
+
+        Raises:
+            TypeError: it has.
+        """
+        item = self[index]
+        image = item[0] if isinstance(item, tuple | list) and item else item
+        if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and len(image) == self.channels:
+            return image
+        found = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, Tensor) else f"a {type(image).__name__}"
+        raise TypeError(
+            f"{self.name}: item {index} must be (uint8 tensor {self.channels} x H x W in [0, 255], class or -1), got "
+            f"{found} for its image; of a PIL image torchvision.transforms.v2.functional.pil_to_tensor makes one"
+        )
 
     def checked_labels(self) -> Tensor | None:
         """Gives the labels as N int64, or ``None``, whatever a class of the user's own has for them.
@@ -103,7 +120,8 @@ class ImageDomain(Dataset[tuple[Tensor, int]], ABC):
     @property
     def is_labelled(self) -> bool:
         """Says whether every image has a label."""
-        return self.labels is not None and not bool((self.labels == UNLABELLED).any())
+        labels = self.checked_labels()
+        return labels is not None and not bool((labels == UNLABELLED).any())
 
     @property
     def class_count(self) -> int:
@@ -183,4 +201,8 @@ def _whole_labels(name: str, labels: Tensor, count: int) -> Tensor:
         )
     if len(labels) != count:
         raise DomainError(f"{name} holds {count} images, but {len(labels)} labels")
+    if len(labels) and int(labels.min()) < UNLABELLED:
+        raise DomainError(
+            f"{name}: labels must be classes from 0 on, or {UNLABELLED} where none is known, got {int(labels.min())}"
+        )
     return labels.to(torch.int64)

@@ -75,7 +75,7 @@ class FolderDomain(ImageDomain):
         skip_unreadable: bool = False,
         name: str | None = None,
     ) -> None:
-        self.root = Path(root)
+        self.root = Path(root).expanduser().absolute()  # found again after os.chdir
         self.size = size
         self.invert = invert
         own_name = str(root) if name is None else name

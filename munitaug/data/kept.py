@@ -68,7 +68,7 @@ def keep_decoded(domain: ImageDomain, limit: int) -> ImageDomain:
     """
     if isinstance(domain, ArrayDomain | KeptDomain) or (isinstance(domain, FolderDomain) and len(domain.sizes) > 1):
         return domain
-    shape = tuple(domain[0][0].shape)
+    shape = tuple(domain.checked_image(0).shape)
     if len(domain) * (prod(shape) + 1) > limit:
         return domain
     return KeptDomain(domain, (shape[0], shape[1], shape[2]))

@@ -115,7 +115,7 @@ def export_data(
         raise ValueError(f"rows_per_file must be at least 1, got {rows_per_file}")
     if format == "parquet":
         _pyarrow()
-    folder, dataset = Path(out), AugmentedDataset(source)
+    folder, dataset = Path(out).expanduser(), AugmentedDataset(source)
     with (
         making_folder(folder) as unfinished,
         tqdm(_rows(dataset), total=len(dataset), unit="image", disable=not progress) as rows,

@@ -114,7 +114,7 @@ def generate(
         checkpoint_sha256=checkpoint_sha256,
         shards=shards,
     )
-    output = Path(path)
+    output = Path(path).expanduser()
     parts = PartsFolder(output, plan, stripe)
     parts.refuse_finished(overwrite)
     with parts.locked():

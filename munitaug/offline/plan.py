@@ -213,7 +213,7 @@ def _checked_shape(translator: Translator, domain: ImageDomain) -> tuple[int, in
             f"{domain.name}: images of different sizes cannot go into one file, and there are {len(domain.sizes)} "
             f"({some} px, ...); give a size, for example --size 64"
         )
-    image = domain[0][0]
+    image = domain.checked_image(0)
     match_channels(images_to_model(image), translator.channels)
     channels, height, width = image.shape
     if min(height, width) < MIN_SIDE:

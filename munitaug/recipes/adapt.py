@@ -6,7 +6,7 @@ Floor 6: imports floors 1-5.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,16 +26,21 @@ from munitaug.adaptation import (
 from munitaug.adaptation import adapt as adapt_classifier
 from munitaug.checkpoint import frozen_restyler, frozen_translator, load_method
 from munitaug.data.domain import ImageDomain
+from munitaug.files import write_text
+from munitaug.gradients import with_gradients
 from munitaug.methods import METHODS
 from munitaug.recipes.classifier import CLASSIFIER_FILE, load_classifier, save_classifier
 from munitaug.recipes.evaluate import check_classes
 from munitaug.recipes.options import DataOptions, Json, domain_facts, run_folder
 from munitaug.recipes.train import MAY_CHANGE, SemanticOptions, train
+from munitaug.settings import check_kinds
 from munitaug.stopping import left_unanswered
 from munitaug.training import TrainConfig, resolve_device
 from munitaug.types import Interrupted
 
 LOG_EVERY = 50
+FINAL = "final"
+"""What the log calls the classifier that is refined after the choice."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Adapted:
     accuracy: float | None
 
 
+@with_gradients
 def adapt(
     source: str | Path | ImageDomain,
     target: str | Path | ImageDomain,
@@ -104,7 +110,8 @@ def adapt(
         BlockingIOError: another process is at work in ``out``.
         Interrupted: Ctrl-C or SIGTERM; continue with ``resume``.
     """
-    folder = Path(out)
+    check_kinds(training=(training, TrainConfig), fit=(fit, FitSettings), data=(data, DataOptions))
+    folder = Path(out).expanduser()
     domain_a = data.open_source(source)
     domain_b = data.open_target(target)
     domain_test = None if test is None else data.open_target(test)
@@ -115,7 +122,7 @@ def adapt(
         check_classes(domain_a, domain_test)
         scorer = Scorer(domain_test)
     _check_settings(method, preset, task, fit)
-    facts = _facts(domain_a, domain_b, method, preset, training, semantic_weight, fit)
+    facts = _facts(domain_a, domain_b, method, preset, training, semantic.weight, fit)
     with run_folder(folder, facts, resume):
         translator = folder / "translator"
         train(
@@ -151,6 +158,8 @@ def _check_settings(method: str, preset: str, task: Task, fit: FitSettings) -> N
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     METHODS[method].config_class.preset(preset, channels=task.channels)
+    if len(task.target_images) < 2:
+        raise ValueError("the target must hold two images or more: batch norms cannot learn from one")
     build_classifier(fit.classifier, task.channels, task.classes, 0)
 
 
@@ -180,16 +189,19 @@ def _adapted(task: Task, folder: Path, seed: int, fit: FitSettings, progress: bo
     device = task.device
     method = load_method(folder / "translator").to(device)
 
+    kept = folder / "classifiers"
+
     def once(name: str, make: Callable[[], nn.Module]) -> nn.Module:
-        file = folder / "classifiers" / f"{name}.safetensors"
+        file = kept / f"{name}.safetensors"
         if file.exists():
             return load_classifier(file).to(device)
-        classifier = make()
-        file.parent.mkdir(exist_ok=True)
+        with log.of(name):
+            classifier = make()
+        kept.mkdir(exist_ok=True)
         _save(file, classifier, fit, task)
         return classifier
 
-    with _Log(folder / "log.jsonl") as log:
+    with _Log(folder / "log.jsonl", {file.stem for file in kept.glob("*.safetensors")}) as log:
         return adapt_classifier(
             task,
             fit,
@@ -207,10 +219,26 @@ def _save(path: Path, model: nn.Module, fit: FitSettings, task: Task, class_name
 
 
 class _Log:
-    """Writes {"stage", "step", "loss"} now and then, one JSON line each."""
+    """Writes {"classifier", "stage", "step", "loss"} now and then, one JSON line each.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: its file. Lines of a run before stay if they are of classifiers that are kept; others are trained again.
+        kept: their names.
+    """
+
+    def __init__(self, path: Path, kept: Collection[str]) -> None:
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            write_text(path, "".join(line for line in lines if _classifier_of(line) in kept))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed on leaving the context
+        self._classifier = FINAL
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Gives the lines in a block the name of the classifier that is trained there."""
+        self._classifier = name
+        yield
+        self._classifier = FINAL
 
     def __enter__(self) -> _Log:
         return self
@@ -221,8 +249,17 @@ class _Log:
     def __call__(self, stage: str, step: int, loss: Tensor, classifier: nn.Module) -> None:
         del classifier
         if step % LOG_EVERY == 0:
-            self._file.write(json.dumps({"stage": stage, "step": step, "loss": round(float(loss), 5)}) + "\n")
+            facts = {"classifier": self._classifier, "stage": stage, "step": step, "loss": round(float(loss), 5)}
+            self._file.write(json.dumps(facts) + "\n")
             self._file.flush()
+
+
+def _classifier_of(line: str) -> object:
+    """Gives the classifier of a line of the log; None where a kill has left half a line."""
+    try:
+        return json.loads(line).get("classifier")
+    except (json.JSONDecodeError, AttributeError):
+        return None
 
 
 @contextmanager

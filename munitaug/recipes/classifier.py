@@ -16,9 +16,11 @@ from munitaug._version import __version__
 from munitaug.adaptation import ClassicAugmentation, FitSettings, build_classifier, fit, make_task, source_batches
 from munitaug.data.domain import ImageDomain
 from munitaug.default_device import on_cpu_by_default
+from munitaug.gradients import with_gradients
 from munitaug.images import uint8_to_model
 from munitaug.random import on_device, seed_of
 from munitaug.recipes.options import Json
+from munitaug.settings import check_kinds
 from munitaug.tensor_files import load_tensors, save_tensors
 from munitaug.training import resolve_device
 from munitaug.types import CheckpointError
@@ -28,6 +30,7 @@ FACTS_KEY = "munitaug-classifier"
 
 
 @on_cpu_by_default
+@with_gradients
 def train_classifier(
     domain: ImageDomain,
     *,
@@ -50,8 +53,14 @@ def train_classifier(
 
     Raises:
         LabelMissingError: the domain has no labels.
+        TypeError: it is no domain.
         ValueError: unknown classifier.
     """
+    if not isinstance(domain, ImageDomain):
+        raise TypeError(
+            f"domain must be an ImageDomain, got {domain!r}; munitaug.open_domain(...) opens a folder or name"
+        )
+    check_kinds(settings=(settings, FitSettings))
     task, where = make_task(domain, domain), resolve_device(device)
     own_seed = seed_of(seed, "classifier of a domain")
     classifier = build_classifier(settings.classifier, task.channels, task.classes, own_seed).to(where)
@@ -99,7 +108,8 @@ def load_classifier(path: str | Path) -> nn.Module:
     Raises:
         CheckpointError: there is no such file, or it holds no classifier.
     """
-    file = Path(path) / CLASSIFIER_FILE if Path(path).is_dir() else Path(path)
+    path = Path(path).expanduser()
+    file = path / CLASSIFIER_FILE if path.is_dir() else path
     if not file.is_file():
         raise CheckpointError(f"{file} is missing; expected the classifier that munitaug adapt or train writes")
     try:

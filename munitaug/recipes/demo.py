@@ -83,7 +83,7 @@ def demo(
         ImportError: scikit-learn or matplotlib is missing.
         Interrupted: Ctrl-C or SIGTERM; continue with ``resume``.
     """
-    folder = Path(out)
+    folder = Path(out).expanduser()
     if not resume:
         refuse_existing_run(folder)
     source = open_domain(f"synthetic-digits:train:{settings.source_count}", channels=1, size=SIZE_PX)

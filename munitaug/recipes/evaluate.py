@@ -30,11 +30,14 @@ from munitaug.checkpoint import checkpoint_sha256, frozen_restyler, load_method,
 from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import parse_spec
 from munitaug.files import only_writer_of, write_text
+from munitaug.gradients import with_gradients
 from munitaug.recipes.options import DataOptions, domain_facts, refuse_other_settings
 from munitaug.recipes.pictures import picture
+from munitaug.settings import check_kinds
 from munitaug.types import DomainError
 
 
+@with_gradients
 def evaluate(
     source: str | Path | ImageDomain,
     target: str | Path | ImageDomain,
@@ -80,7 +83,8 @@ def evaluate(
         LabelMissingError: source or test images have no labels.
         ValueError: a condition lacks something, or settings do not suit.
     """
-    path = Path(out)
+    check_kinds(fit=(fit, FitSettings), data=(data, DataOptions))
+    path = Path(out).expanduser()
     _finished_rows(path, resume)
     if checkpoint is not None:
         data = data.like(checkpoint)
@@ -97,7 +101,7 @@ def evaluate(
         fit,
         None if checkpoint is None else frozen_restyler(load_method(checkpoint)),
     )
-    chosen = conditions or [c for c in CONDITIONS if not bench.missing_for(c)]
+    chosen = list(conditions or ()) or [c for c in CONDITIONS if not bench.missing_for(c)]
     check_conditions(bench, chosen, seeds)
     scorer = Scorer(domain_test)
     path.parent.mkdir(parents=True, exist_ok=True)

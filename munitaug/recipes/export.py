@@ -68,7 +68,9 @@ def export_translator(
         "width": sides[1],
         "range": "[-1, 1]",
     }
-    return export_graph(translator, Path(out), format=chosen, size=sides, metadata=facts, overwrite=overwrite)
+    return export_graph(
+        translator, Path(out).expanduser(), format=chosen, size=sides, metadata=facts, overwrite=overwrite
+    )
 
 
 def _format_of(file: Path, format: GraphFormat | None) -> GraphFormat:

@@ -97,14 +97,14 @@ def generate(
         "training": index.get("provenance", {}),
         "direction": direction,
         "style": style,
-        "truncation": truncation,
+        "truncation": None if truncation is None else float(truncation),
         "source": domain.name,
     }
     with stop_on_signals() as should_stop:
         return generate_file(
             translator,
             domain,
-            Path(out),
+            Path(out).expanduser(),
             variants=variants,
             styles=styles,
             seed=seed,

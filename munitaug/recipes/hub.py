@@ -43,7 +43,7 @@ def save_pretrained(model: str | Path | Method, folder: str | Path) -> Path:
         CheckpointError: the checkpoint cannot be read.
         FileExistsError: the folder holds something else.
     """
-    path = Path(folder)
+    path = Path(folder).expanduser()
     if isinstance(model, Method):
         save_method(model, path)
     else:

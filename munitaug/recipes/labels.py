@@ -19,6 +19,7 @@ from munitaug.data.domain import ArrayDomain, ImageDomain
 from munitaug.data.specs import parse_spec
 from munitaug.files import refuse_existing, write_text
 from munitaug.images import images_to_model, match_channels
+from munitaug.kernel import translator_device
 from munitaug.metrics import extract_features
 from munitaug.networks.modes import device_of
 from munitaug.random import random_permutation
@@ -93,7 +94,7 @@ def label_preservation(
     variants, seed = whole_number("variants", variants), whole_number("seed", seed)
     if variants < 1:
         raise ValueError(f"variants must be at least 1, got {variants}")
-    path, picture = _free_files(Path(out), overwrite)
+    path, picture = _free_files(Path(out).expanduser(), overwrite)
     require_matplotlib()
     index = read_index(find_checkpoint(checkpoint))
     translator = shared_translator(checkpoint, direction, resolve_device(device))
@@ -107,7 +108,7 @@ def label_preservation(
     else:
         lessons = _open_labelled(wanted, domain, data)
         asked = _taught_judge(lessons, judge_test or own_test_split(wanted), data, fit, seed, device, progress)
-        asked.classifier.to(translator.style_bank.device)
+        asked.classifier.to(translator_device(translator))
     classes = _count_classes(asked, domain, labels)
     count = variants if translator.style_dim else 1
     seen = classes_seen_in_variants(
@@ -206,7 +207,9 @@ def _open_labelled(given: str | Path | ImageDomain, like: ImageDomain, data: Dat
 
 def _check_size(judged: ImageDomain, other: ImageDomain) -> None:
     """Refuses to judge images of one size by what was learnt from another."""
-    (height, width), (wanted_height, wanted_width) = (tuple(domain[0][0].shape[-2:]) for domain in (judged, other))
+    (height, width), (wanted_height, wanted_width) = (
+        tuple(domain.checked_image(0).shape[-2:]) for domain in (judged, other)
+    )
     if (height, width) != (wanted_height, wanted_width):
         raise ValueError(
             f"images of {judged.name} are {width} x {height} px, those of {other.name} {wanted_width} x "
@@ -257,7 +260,7 @@ def _count_classes(judge: _Judge, source: ImageDomain, labels: Tensor) -> int:
     Raises:
         ValueError: its output is something else, or the source has classes that it does not know.
     """
-    image = match_channels(images_to_model(source[0][0].unsqueeze(0)), judge.channels)
+    image = match_channels(images_to_model(source.checked_image(0).unsqueeze(0)), judge.channels)
     scores = extract_features(judge.classifier, image, device=device_of(judge.classifier))
     highest = max(int(labels.max()), -1 if judge.exam is None else int(judge.exam.require_labels().max()))
     if scores.shape[1] <= highest:

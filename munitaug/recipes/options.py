@@ -96,7 +96,7 @@ def domain_facts(domain: ImageDomain, *, labels: bool = True) -> dict[str, Json]
     return {
         "name": domain.name,
         "images": len(domain),
-        "shape": list(domain[0][0].shape),
+        "shape": list(domain.checked_image(0).shape),
         "fingerprint": domain.fingerprint(labels=labels)[:16],
     }
 

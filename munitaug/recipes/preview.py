@@ -18,7 +18,7 @@ from munitaug.checkpoint import shared_translator
 from munitaug.data.domain import ImageDomain
 from munitaug.default_device import on_cpu_by_default
 from munitaug.files import refuse_existing, replacing
-from munitaug.kernel import images_to_styles, translate_images
+from munitaug.kernel import images_to_styles, translate_images, translator_device
 from munitaug.random import random_permutation, torch_generator
 from munitaug.recipes.judge import Judge, make_judge
 from munitaug.recipes.nearest import images_with_channels, nearest_real, pixels
@@ -91,7 +91,7 @@ def preview(
         LabelMissingError: a judge without labels to hold translations against, or to learn from.
         ValueError: settings or images that do not suit, or ``out`` is called other than .png.
     """
-    path = Path(out)
+    path = Path(out).expanduser()
     refuse_existing(path, overwrite)
     if path.suffix.lower() not in ("", ".png"):
         raise ValueError(f"a sheet is a PNG, got {path.name}; name it {path.stem}.png")
@@ -286,14 +286,14 @@ def _make_painter(
     if judge is None:
         return _Painter(translator, images, None, wishes.strength, None)
     labels = domain.require_labels()[places]
-    juror = make_judge(judge, images, wishes.seed, wishes.progress, str(translator.style_bank.device))
+    juror = make_judge(judge, images, wishes.seed, wishes.progress, str(translator_device(translator)))
     return _Painter(translator, images, labels, wishes.strength, juror)
 
 
 def _exemplar_codes(translator: Translator, domain: ImageDomain, count: int, seed: int) -> _Ends:
     """Gives the codes and images of ``count`` exemplars, which may differ in size; their labels are not read."""
     places = range(len(domain)) if len(domain) <= count else random_permutation(len(domain), seed, "exemplars")[:count]
-    images = tuple(domain[int(place)][0] for place in places)
+    images = tuple(domain.checked_image(int(place)) for place in places)
     codes = torch.cat([images_to_styles(translator, image.unsqueeze(0)) for image in images])
     return _Ends(codes, "linear", images)
 

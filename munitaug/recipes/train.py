@@ -23,10 +23,12 @@ from munitaug.data.domain import ImageDomain
 from munitaug.data.kept import keep_decoded
 from munitaug.data.loader import MultiDomainLoader, PairLoader, UnpairedLoader
 from munitaug.default_device import on_cpu_by_default
+from munitaug.gradients import with_gradients
 from munitaug.images import uint8_to_model
 from munitaug.method import Method, MethodConfig
 from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticConsistency
 from munitaug.networks.modes import device_of
+from munitaug.networks.precision import full_precision
 from munitaug.networks.vgg import load_vgg_features
 from munitaug.random import random_permutation
 from munitaug.recipes.classifier import (
@@ -37,7 +39,7 @@ from munitaug.recipes.classifier import (
     train_classifier,
 )
 from munitaug.recipes.options import CONFIG_NAME, DataOptions, domain_facts, run_folder
-from munitaug.settings import differences
+from munitaug.settings import check_kinds, check_settings, differences
 from munitaug.stopping import stop_on_signals
 from munitaug.training import TrainConfig, Trainer, resolve_device
 from munitaug.training.records import summary_writer
@@ -61,7 +63,7 @@ class SemanticOptions:
             target keeps labels better than one of the source.
 
     Raises:
-        ValueError: weight is negative.
+        ValueError: weight is no number of at least 0.
     """
 
     weight: float = 0.0
@@ -69,11 +71,11 @@ class SemanticOptions:
     classifier: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.weight >= 0.0:
-            raise ValueError(f"weight of the label term must be >= 0, got {self.weight}")
+        check_settings(self)
 
 
 @on_cpu_by_default
+@with_gradients
 def train(
     source: str | Path | ImageDomain,
     target: str | Path | ImageDomain,
@@ -128,11 +130,14 @@ def train(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    check_kinds(training=(training, TrainConfig), data=(data, DataOptions), semantic=(semantic, SemanticOptions))
+    if isinstance(others, str | Path | ImageDomain):
+        raise TypeError(f"others must be a list of domains, got {others!r}; give [...] around it")
     domain_a = data.open_source(source)
     domain_b = data.open_target(target)
     further = [data.open_target(other) for other in others]
     method_class = METHODS[method]
-    settings = config or method_class.config_class.preset(preset, channels=domain_a.channels)
+    settings = method_class.config_class.preset(preset, channels=domain_a.channels) if config is None else config
     if not isinstance(settings, method_class.config_class):
         raise ValueError(
             f"{method} takes a {method_class.config_class.__name__}, got a {type(settings).__name__}; name its method"
@@ -149,7 +154,7 @@ def train(
     if training.tensorboard:
         summary_writer()  # or the package
     facts = _facts(core, training, semantic, domains) | {"size": data.size}
-    run = _Run(core, domains, loader, training, semantic, Path(out), facts, progress)
+    run = _Run(core, domains, loader, training, semantic, Path(out).expanduser(), facts, progress)
     with ranks.together(resolve_device(training.device)):
         _refuse_unlike_ranks(facts | {"accumulate": training.accumulate})
         training.turn_size(ranks.count())
@@ -301,10 +306,11 @@ def encode_style_bank(method: Method, key: DomainKey, domain: ImageDomain, train
     order = random_permutation(len(domain), training.seed, "style-bank", key)[:STYLE_BANK_SIZE]
     codes = []
     for index in order.split(16):
-        images = [uint8_to_model(domain[int(i)][0]) for i in index]
+        images = [domain.checked_image(int(i)) for i in index]
         if training.crop:
             images = [_centre_crop(image, training.crop) for image in images]
-        codes.append(translator.encode_style(torch.stack(images).to(device)).cpu())
+        with full_precision(device):
+            codes.append(translator.encode_style(uint8_to_model(torch.stack(images)).to(device)).cpu())
     return torch.cat(codes)
 
 

@@ -72,6 +72,7 @@ class TrainConfig:
         none = Limits(0)
         check_settings(self, seed=Limits(), crop=none, workers=none, keep_mib=none, sample_every_steps=none)
         device = resolve_device(self.device)
+        object.__setattr__(self, "device", str(self.device))  # torch.device is taken, and is no JSON
         self.turn_size(1)
         if self.cuda_graph and device.type != "cuda":
             raise ValueError(f"cuda_graph needs a GPU, got device {str(device)!r}; leave it out on a CPU")
@@ -95,12 +96,15 @@ class TrainConfig:
         return self.batch_size // parts
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str | torch.device) -> torch.device:
     """Gives the device of a name; "auto" is a GPU where there is one.
 
     Raises:
+        TypeError: it is no name.
         ValueError: unknown name, or a GPU that is not there.
     """
+    if not isinstance(name, str | torch.device):
+        raise TypeError(f'device must be "auto", "cpu", "cuda" or "cuda:N", got {name!r}')
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -215,13 +215,8 @@ class MUNITBatchTransform(nn.Module):
 
     def extra_repr(self) -> str:
         """Gives the arguments in one line, without the network."""
-        maker = self._maker
-        checkpoint = type(maker.translator).__name__ if maker.path is None else repr(maker.path)
-        style = repr(maker.style) if isinstance(maker.style, str) else type(maker.style).__name__
-        return (
-            f"{checkpoint}, num_variants={self.num_variants}, style={style}, direction={maker.direction!r}, "
-            f"p={self.p}, seed={maker.stream.seed}, device={str(maker.device)!r}, keep_original={self.keep_original}"
-        )
+        own = f"num_variants={self.num_variants}, p={self.p}, keep_original={self.keep_original}"
+        return f"{self._maker.described()}, {own}, labels_getter={self.labels_getter!r}"
 
     def _find(self, sample: object) -> tuple[list[Tensor], Tensor | None]:
         labels = find_labels(sample, self.labels_getter)

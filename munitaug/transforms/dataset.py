@@ -16,13 +16,13 @@ import numpy.typing as npt
 import PIL.Image
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, IterableDataset, default_collate
 from torchvision import tv_tensors
 
 from munitaug.default_device import on_cpu_by_default
 from munitaug.images import array_to_tensor, check_pil_mode, check_pixels
 from munitaug.random import seed_of, torch_generator
-from munitaug.settings import is_whole_number
+from munitaug.settings import is_whole_number, whole_number
 from munitaug.transforms.arguments import Strength, check_keep_original, check_variants
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.samples import IMAGE_KEYS, find_class, find_images, repeat_rows
@@ -39,7 +39,6 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    @on_cpu_by_default
     def __getitem__(self, index: int, /) -> Any: ...
 
 
@@ -51,11 +50,12 @@ class VariantDataset(Dataset[Any]):
     the rounding of sums; what is read twice is equal. ``set_epoch`` gives every epoch styles of its own.
 
     Items may be tuples or lists that begin with the image, mappings, or bare images. In a mapping the image is what
-    stands under the key "image", "img" or "pixel_values", else the one PIL image or tv_tensors.Image, else the one
-    tensor or array that may be an image. Images may be PIL (L or RGB), tensors C x H x W or arrays H x W (x C), uint8
-    in [0, 255] or floating in [0, 1]. The image becomes a tv_tensors.Image K x C x H x W of the same dtype, on which
-    later transforms of torchvision work; all else in the item stays. ``variant_collate`` makes flat batches of these
-    items. A DataLoader asks for whole batches (``__getitems__``): images of one size are then translated together.
+    stands under the key "image", "images", "img", "imgs" or "pixel_values", else the one PIL image or
+    tv_tensors.Image, else the one tensor or array that may be an image. Images may be PIL (L or RGB), tensors C x H x W
+    or arrays H x W (x C), uint8 in [0, 255] or floating in [0, 1]. The image becomes a tv_tensors.Image K x C x H x W
+    of the same dtype, on which later transforms of torchvision work; all else in the item stays. ``variant_collate``
+    makes flat batches of these items. A DataLoader asks for whole batches (``__getitems__``): images of one size are
+    then translated together.
 
     Args:
         dataset: has a length and items; may have ``__getitems__``.
@@ -75,7 +75,7 @@ class VariantDataset(Dataset[Any]):
         transform: applied to each image alone, variants and original, and must then give tensors of one shape.
 
     Raises:
-        TypeError: an argument of a wrong type.
+        TypeError: an argument of a wrong type, or a data set without a length or without items by number.
         ValueError: an argument is outside its range, or means nothing beside the others.
         CheckpointError: the checkpoint cannot be read.
     """
@@ -98,7 +98,7 @@ class VariantDataset(Dataset[Any]):
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         refuse_styles_per_call(style)
-        self.dataset = dataset
+        self.dataset = _check_items(dataset)
         self.seed = _check_seed(seed)
         self.variants = check_variants(variants, "variants")
         self.keep_original = check_keep_original(keep_original)
@@ -133,11 +133,12 @@ class VariantDataset(Dataset[Any]):
         Call it before the loop over a loader begins; it reaches workers that persist, too.
 
         Raises:
+            TypeError: it is no whole number.
             ValueError: epoch below 0.
         """
-        if epoch < 0:
-            raise ValueError(f"epoch must be at least 0, got {epoch}")
-        self._epoch.fill_(epoch)
+        if (number := whole_number("epoch", epoch)) < 0:
+            raise ValueError(f"epoch must be at least 0, got {number}")
+        self._epoch.fill_(number)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -267,6 +268,16 @@ class _Parts(NamedTuple):
         if hasattr(self.item, "_fields"):
             return type(self.item)(*parts)
         return parts if isinstance(self.item, list) else tuple(parts)
+
+
+def _check_items(dataset: Source) -> Source:
+    items = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    if not items or isinstance(dataset, IterableDataset | Mapping | str):
+        raise TypeError(
+            f"dataset must have a length and items by number, got {type(dataset).__name__}; put what comes in a stream "
+            "through MUNITTransform, or through MUNITBatchTransform after the loader"
+        )
+    return dataset
 
 
 def _check_seed(seed: int) -> int:

@@ -25,7 +25,6 @@ from munitaug.transforms.arguments import (
     check_keep_original,
     check_probability,
     check_variants,
-    plain_strength,
 )
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.samples import wrap_like
@@ -185,14 +184,8 @@ class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no typ
 
     def extra_repr(self) -> str:
         """Gives the arguments in one line, without the network."""
-        maker = self._maker
-        checkpoint = type(maker.translator).__name__ if maker.path is None else repr(maker.path)
-        style = repr(maker.style) if isinstance(maker.style, str) else type(maker.style).__name__
-        return (
-            f"{checkpoint}, num_variants={self.num_variants}, style={style}, direction={maker.direction!r}, "
-            f"p={self.p}, seed={maker.stream.seed}, device={str(maker.device)!r}, keep_original={self.keep_original}, "
-            f"truncation={maker.truncation}, strength={plain_strength(maker.strength)}, guard={maker.guard!r}"
-        )
+        own = f"num_variants={self.num_variants}, p={self.p}, keep_original={self.keep_original}"
+        return f"{self._maker.described()}, {own}"
 
 
 def _check_image(image: PIL.Image.Image | Tensor) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from munitaug.kernel import translate_images
 from munitaug.random import on_device, torch_generator
 from munitaug.styles import StyleSource, style_source, truncation_as_float
-from munitaug.transforms.arguments import Strength, check_device, check_direction, check_strength
+from munitaug.transforms.arguments import Strength, check_device, check_direction, check_strength, plain_strength
 from munitaug.transforms.exemplars import Exemplar, exemplar_styles
 from munitaug.transforms.forks import refuse_cuda_after_fork
 from munitaug.transforms.frozen import frozen_network
@@ -130,7 +130,7 @@ class VariantMaker:
         self.guard = _check_guard(guard)
         self.stream = RandomStream(seed)
         self.path = None if isinstance(checkpoint, Translator) else _path_to_text(checkpoint)
-        self._absolute_path = None if self.path is None else os.path.abspath(self.path)
+        self._absolute_path = None if self.path is None else os.path.abspath(os.path.expanduser(self.path))
         self._sha256: str | None = None
         self._translators: tuple[Translator, ...] | None = None
         if isinstance(checkpoint, Translator):
@@ -140,6 +140,16 @@ class VariantMaker:
         self.style = style if isinstance(style, str) else self._given_styles(style)
         self._by_class = self.style if isinstance(self.style, ClassStyles) else None
         self._check_together()
+
+    def described(self) -> str:
+        """Gives the arguments in one line, without the network."""
+        checkpoint = type(self.translator).__name__ if self.path is None else repr(self.path)
+        style = repr(self.style) if isinstance(self.style, str) else type(self.style).__name__
+        return (
+            f"{checkpoint}, style={style}, direction={self.direction!r}, device={str(self.device)!r}, "
+            f"seed={self.stream.seed}, truncation={self.truncation}, strength={plain_strength(self.strength)}, "
+            f"guard={self.guard!r}"
+        )
 
     @property
     def directions(self) -> tuple[str, ...]:

@@ -150,3 +150,9 @@ def test_numpys_integers_are_seeds_too() -> None:
     assert [type(seed) for seed in list_seeds([np.int64(3), 5])] == [int, int]  # type: ignore[list-item]
     with pytest.raises(TypeError, match="each of seeds must be a whole number"):
         list_seeds([1.0])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("processes", [0, -3])
+def test_a_number_of_processes_that_is_none_is_refused(bench: Bench, processes: int) -> None:
+    with pytest.raises(ValueError, match=f"processes must be at least 1, or None for one per core, got {processes}"):
+        run(bench, Scorer(toy_domain("test", 30, seed=2)), processes=processes)

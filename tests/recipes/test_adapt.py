@@ -59,14 +59,14 @@ def test_a_run_leaves_translator_classifier_log_and_score(adapted: Adapted) -> N
 
 
 def test_a_stop_at_the_translators_last_step_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = Trainer._record
+    record = Trainer._log_and_draw
 
     def signalled(self: Trainer, done: int, *others: Any) -> None:
         record(self, done, *others)
         if done == self.config.max_steps and self.folder == tmp_path / "run" / "translator":
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Trainer, "_record", signalled)
+    monkeypatch.setattr(Trainer, "_log_and_draw", signalled)
     with pytest.raises(Interrupted, match="stopped before the classifier was trained; the translator is in"):
         run(tmp_path / "run")
     assert not (tmp_path / "run" / "classifiers").exists()
@@ -133,6 +133,33 @@ def test_a_run_stopped_between_classifiers_goes_on_to_the_same_one(
     assert equal(weights(adapted), weights(again))
 
 
+def test_the_log_has_each_update_once_however_often_a_run_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = __import__("munitaug.recipes.adapt", fromlist=["LOG_EVERY"])
+    monkeypatch.setattr(recipe, "LOG_EVERY", 1)
+    whole = run(tmp_path / "whole").log.read_text(encoding="utf-8").splitlines()
+    assert len(whole) == len(set(whole))
+    assert {json.loads(line)["classifier"] for line in whole} == {"self-trained-0", "self-trained-1", "final"}
+    log = recipe._Log.__call__
+    for stop_at in (3, 9, 6):
+        with monkeypatch.context() as patch:
+            left = [stop_at]
+
+            def stopped(self: object, *update: object, left: list[int] = left) -> None:
+                log(self, *update)
+                left[0] -= 1
+                if not left[0]:
+                    raise KeyboardInterrupt
+
+            patch.setattr(recipe._Log, "__call__", stopped)
+            with pytest.raises(Interrupted):
+                run(tmp_path / "run", resume=(tmp_path / "run").exists())
+            with open(tmp_path / "run" / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write('{"classifier": "self-')  # as a kill leaves it
+    assert run(tmp_path / "run", resume=True).log.read_text(encoding="utf-8").splitlines() == whole
+
+
 def test_a_run_stopped_in_the_translator_goes_on(adapted: Adapted, tmp_path: Path) -> None:
     run(tmp_path / "run")
     (tmp_path / "run" / "classifier.safetensors").unlink()
@@ -189,7 +216,7 @@ def test_restyled_views_change_the_classifier(adapted: Adapted, tmp_path: Path) 
         ({"source": toy_domain("source", labelled=False)}, LabelMissingError, "source has no labels"),
         ({"test": toy_domain("test", labelled=False)}, LabelMissingError, "test has no labels"),
         ({"method": "pix2pix"}, ValueError, "method must be one of munit"),
-        ({"semantic_weight": -1.0}, ValueError, "must be >= 0"),
+        ({"semantic_weight": -1.0}, ValueError, "weight must be at least 0"),
         ({"target": ArrayDomain("rgb", torch.zeros(4, 3, 16, 16, dtype=torch.uint8))}, DomainError, "channels"),
     ],
     ids=["unlabelled-source", "unlabelled-test", "method", "weight", "channels"],

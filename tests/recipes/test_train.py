@@ -225,7 +225,7 @@ def test_refusals_come_before_the_run_folder(
 
 
 def test_a_negative_semantic_weight_is_refused() -> None:
-    with pytest.raises(ValueError, match="weight of the label term must be >= 0, got -1"):
+    with pytest.raises(ValueError, match="weight must be at least 0, got -1"):
         SemanticOptions(-1.0)
 
 

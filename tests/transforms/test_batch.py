@@ -394,7 +394,10 @@ def test_module_leaks_no_weights() -> None:
     holder = nn.Sequential(transform())
     assert list(holder.parameters()) == []
     assert holder.state_dict() == {}
-    assert "BrightnessTranslator, num_variants=3, style='prior'" in repr(holder)
+    assert "BrightnessTranslator, style='prior', direction='a2b', device='cpu', seed=" in repr(holder)
+    assert "truncation=None, strength=1.0, guard=None, num_variants=3, p=1.0, keep_original=False, labels_getter=" in (
+        repr(holder)
+    )
     assert "NumberedStyles" in repr(transform(style=NumberedStyles()))
     assert transform().device == torch.device("cpu")
 

@@ -10,7 +10,9 @@ import PIL.Image
 import pytest
 import torch
 
+from munitaug.methods import Munit
 from munitaug.transforms.exemplars import exemplar_styles
+from tests.tiny import TINY
 from tests.transforms.toys import BrightnessTranslator, frozen
 
 SIZE = (16, 16)
@@ -68,3 +70,11 @@ def test_what_is_no_picture_is_refused(image: Any, message: str) -> None:
 def test_other_dtypes_are_refused() -> None:
     with pytest.raises(TypeError, match=r"exemplar image must be uint8 .* got torch.int32"):
         brightness(np.zeros(SIZE, np.int32))
+
+
+def test_an_autocast_around_the_call_changes_no_code() -> None:
+    translator = Munit(TINY).translator("a", "b").eval().requires_grad_(False)
+    image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(1))
+    codes = exemplar_styles(translator, [image]).sample(1, 1, torch.Generator())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(exemplar_styles(translator, [image]).sample(1, 1, torch.Generator()), codes)

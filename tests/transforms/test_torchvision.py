@@ -393,8 +393,8 @@ class TestWeights:
 
     def test_repr_is_one_line_without_the_network(self) -> None:
         expected = (
-            "MUNITTransform(BrightnessTranslator, num_variants=2, style='prior', direction='a2b', p=1.0, seed=3, "
-            "device='cpu', keep_original=False, truncation=None, strength=1.0, guard=None)"
+            "MUNITTransform(BrightnessTranslator, style='prior', direction='a2b', device='cpu', seed=3, "
+            "truncation=None, strength=1.0, guard=None, num_variants=2, p=1.0, keep_original=False)"
         )
         assert repr(transform(num_variants=2, seed=3)) == expected
 
