@@ -317,32 +317,6 @@ def _generate(options: Namespace) -> None:
         print(f"this process is through; {path} is there when the others are")
 
 
-def _add_evaluate(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--source", type=str, required=True, help=f"labelled images: {SPEC_HELP}")
-    add("--target", type=str | None, default=None, help=f"images of the wanted kind; needed for rows: {SPEC_HELP}")
-    add("--test", type=str | None, default=None, help="labelled target test images; default: the target's :test split")
-    add("--checkpoint", type=str | None, default=None, help="translator, for the conditions munit and adapt")
-    add("--out", type=str, required=True, help="JSON file of rows to write, or of kept labels")
-    add("--seeds", type=int, default=3, help="runs seeds 0 .. N-1")
-    names = ", ".join(munitaug.CONDITIONS)
-    add("--conditions", type=str, nargs="+", default=[], help=f"some of {names}; default: all possible")
-    add("--fit", type=munitaug.FitSettings, default=munitaug.FitSettings())
-    add("--processes", type=int | None, default=None, help="classifiers trained side by side; default: one per core")
-    add("--resume", action="store_true", help="keep the rows of --out and run what is missing")
-    add("--label-preservation", action="store_true", help="count instead which labels survive translation")
-    add("--judge", type=str | None, default=None, help="labels kept: what teaches the judge; default: the target")
-    add("--judge-test", type=str | None, default=None, help="labels kept: what tests the judge; default: its :test")
-    add("--variants", type=int, default=4, help="labels kept: translations of each image")
-    add("--style", type=str, default="prior", help="labels kept: prior, bank or mixture")
-    add("--truncation", type=float | None, default=None, help="labels kept: of the styles, as in generate")
-    add("--direction", type=str, default="a2b", help="labels kept: a2b (source to target) or b2a")
-    add("--seed", type=int, default=0, help="labels kept: of styles and judge")
-    add("--device", type=str, default="auto", help="labels kept: auto, cpu, cuda or cuda:N")
-    add("--overwrite", action="store_true", help="labels kept: replace existing files")
-    _add_data(parser)
-
-
 ONLY_ROWS: dict[str, Any] = {"test": None, "seeds": 3, "conditions": [], "processes": None, "resume": False}
 ONLY_KEPT_LABELS: dict[str, Any] = {
     "judge": None,
@@ -355,6 +329,34 @@ ONLY_KEPT_LABELS: dict[str, Any] = {
     "device": "auto",
     "overwrite": False,
 }
+"""Options of ``munitaug evaluate`` that mean something in one of its two uses alone, with their defaults."""
+
+
+def _add_evaluate(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--source", type=str, required=True, help=f"labelled images: {SPEC_HELP}")
+    add("--target", type=str | None, default=None, help=f"images of the wanted kind; needed for rows: {SPEC_HELP}")
+    add("--test", type=str | None, help="labelled target test images; default: the target's :test split")
+    add("--checkpoint", type=str | None, default=None, help="translator, for the conditions munit and adapt")
+    add("--out", type=str, required=True, help="JSON file of rows to write, or of kept labels")
+    add("--seeds", type=int, help="runs seeds 0 .. N-1")
+    names = ", ".join(munitaug.CONDITIONS)
+    add("--conditions", type=str, nargs="+", help=f"some of {names}; default: all possible")
+    add("--fit", type=munitaug.FitSettings, default=munitaug.FitSettings())
+    add("--processes", type=int | None, help="classifiers trained side by side; default: one per core")
+    add("--resume", action="store_true", help="keep the rows of --out and run what is missing")
+    add("--label-preservation", action="store_true", help="count instead which labels survive translation")
+    add("--judge", type=str | None, help="labels kept: what teaches the judge; default: the target")
+    add("--judge-test", type=str | None, help="labels kept: what tests the judge; default: its :test")
+    add("--variants", type=int, help="labels kept: translations of each image")
+    add("--style", type=str, help="labels kept: prior, bank or mixture")
+    add("--truncation", type=float | None, help="labels kept: of the styles, as in generate")
+    add("--direction", type=str, help="labels kept: a2b (source to target) or b2a")
+    add("--seed", type=int, help="labels kept: of styles and judge")
+    add("--device", type=str, help="labels kept: auto, cpu, cuda or cuda:N")
+    add("--overwrite", action="store_true", help="labels kept: replace existing files")
+    parser.set_defaults(ONLY_ROWS | ONLY_KEPT_LABELS)
+    _add_data(parser)
 
 
 def _refuse(options: Namespace, defaults: dict[str, Any], why: str) -> None:
