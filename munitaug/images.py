@@ -25,7 +25,7 @@ LOWEST_UNIT, HIGHEST_UNIT = -0.5, 2.0
 
 def uint8_to_model(images: Tensor) -> Tensor:
     """Gives float32 images in [-1, 1] of uint8 images in [0, 255]; same shape."""
-    return images.to(torch.float32).div(127.5).sub_(1.0)
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
 
 
 def model_to_uint8(images: Tensor) -> Tensor:
