@@ -41,7 +41,7 @@ from munitaug.adaptation.fit import (
 from munitaug.adaptation.objectives import confirmed_label_loss, information_maximisation, view_consistency
 from munitaug.adaptation.task import SCORE_BATCH, Task
 from munitaug.default_device import on_cpu_by_default
-from munitaug.gradients import with_gradients
+from munitaug.networks.modes import with_gradients
 from munitaug.random import torch_generator
 from munitaug.translator import Translator
 

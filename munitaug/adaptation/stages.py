@@ -27,7 +27,7 @@ from munitaug.adaptation.objectives import information_maximisation
 from munitaug.adaptation.self_training import self_train, translated_views
 from munitaug.adaptation.task import SCORE_BATCH, Task
 from munitaug.default_device import on_cpu_by_default
-from munitaug.gradients import with_gradients
+from munitaug.networks.modes import with_gradients
 from munitaug.random import seed_of, seeded
 from munitaug.translator import Translator
 

@@ -1,16 +1,20 @@
-"""Running a network as in use, whatever mode it is in: batch norm must neither see nor change the batch.
+"""Modes that must not be left to chance: a network in use as in use, and gradients where something is trained.
 
 Floor 1: imports torch only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import nn
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @contextmanager
@@ -29,6 +33,11 @@ def evaluation_mode(network: object) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def with_gradients(function: Callable[P, T]) -> Callable[P, T]:
+    """Gives the function with gradients on and inference mode off while it runs, whatever they are outside."""
+    return torch.inference_mode(False)(torch.enable_grad()(function))
 
 
 def device_of(network: nn.Module) -> torch.device:

@@ -16,8 +16,8 @@ from munitaug._version import __version__
 from munitaug.adaptation import ClassicAugmentation, FitSettings, build_classifier, fit, make_task, source_batches
 from munitaug.data.domain import ImageDomain
 from munitaug.default_device import on_cpu_by_default
-from munitaug.gradients import with_gradients
 from munitaug.images import uint8_to_model
+from munitaug.networks.modes import with_gradients
 from munitaug.random import on_device, seed_of
 from munitaug.recipes.options import Json
 from munitaug.settings import check_kinds

@@ -30,7 +30,7 @@ from munitaug.checkpoint import checkpoint_sha256, frozen_restyler, load_method,
 from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import parse_spec
 from munitaug.files import only_writer_of, write_text
-from munitaug.gradients import with_gradients
+from munitaug.networks.modes import with_gradients
 from munitaug.recipes.options import DataOptions, domain_facts, refuse_other_settings
 from munitaug.recipes.pictures import picture
 from munitaug.settings import check_kinds

@@ -23,11 +23,10 @@ from munitaug.data.domain import ImageDomain
 from munitaug.data.kept import keep_decoded
 from munitaug.data.loader import MultiDomainLoader, PairLoader, UnpairedLoader
 from munitaug.default_device import on_cpu_by_default
-from munitaug.gradients import with_gradients
 from munitaug.images import uint8_to_model
 from munitaug.method import Method, MethodConfig
 from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticConsistency
-from munitaug.networks.modes import device_of
+from munitaug.networks.modes import device_of, with_gradients
 from munitaug.networks.precision import full_precision
 from munitaug.networks.vgg import load_vgg_features
 from munitaug.random import random_permutation
