@@ -67,7 +67,8 @@ def style_codes(translator: Translator, model_images: Tensor, what: str = "image
     if len(model_images) == 0:
         return model_images.new_zeros(0, translator.style_dim)
     padded, _ = pad_to_multiple(model_images, translator.size_multiple)
-    return translator.encode_style(padded)
+    with full_precision(padded.device):  # the translator has a precision of its own
+        return translator.encode_style(padded)
 
 
 @on_cpu_by_default
@@ -91,7 +92,7 @@ def images_to_styles(translator: Translator, images: Tensor, batch_size: int = 6
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     device = translator_device(translator)
     codes = [torch.zeros(0, translator.style_dim, dtype=torch.float32)]
-    with torch.no_grad(), full_precision(device):
+    with torch.no_grad():
         for part in images.split(batch_size):
             model_images = match_channels(images_to_model(part.to(device)), translator.channels)
             codes.append(style_codes(translator, model_images).float().cpu())

@@ -24,10 +24,10 @@ from munitaug.data.kept import keep_decoded
 from munitaug.data.loader import MultiDomainLoader, PairLoader, UnpairedLoader
 from munitaug.default_device import on_cpu_by_default
 from munitaug.images import uint8_to_model
+from munitaug.kernel import style_codes
 from munitaug.method import Method, MethodConfig
 from munitaug.methods import METHODS, MultiDomain, MultiDomainConfig, SemanticConsistency
 from munitaug.networks.modes import device_of, with_gradients
-from munitaug.networks.precision import full_precision
 from munitaug.networks.vgg import load_vgg_features
 from munitaug.random import random_permutation
 from munitaug.recipes.classifier import (
@@ -308,8 +308,7 @@ def encode_style_bank(method: Method, key: DomainKey, domain: ImageDomain, train
         images = [domain.checked_image(int(i)) for i in index]
         if training.crop:
             images = [_centre_crop(image, training.crop) for image in images]
-        with full_precision(device):
-            codes.append(translator.encode_style(uint8_to_model(torch.stack(images)).to(device)).cpu())
+        codes.append(style_codes(translator, uint8_to_model(torch.stack(images)).to(device)).cpu())
     return torch.cat(codes)
 
 

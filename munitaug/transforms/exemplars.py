@@ -16,7 +16,6 @@ from torch import Tensor
 from munitaug.data.decode import match_mode, to_eight_bit
 from munitaug.images import array_to_tensor, check_pil_mode, check_pixels, images_to_model, match_channels
 from munitaug.kernel import style_codes, translator_device
-from munitaug.networks.precision import full_precision
 from munitaug.styles import BankStyles, StyleSource
 from munitaug.translator import Translator
 
@@ -91,7 +90,7 @@ def _exemplar_to_batch(exemplar: Exemplar) -> Tensor:
 
 def _encode(translator: Translator, image: Tensor) -> Tensor:
     device = translator_device(translator)
-    with torch.no_grad(), full_precision(device):
+    with torch.no_grad():
         model_image = match_channels(images_to_model(image.unsqueeze(0).to(device)), translator.channels)
         return style_codes(translator, model_image, "exemplar image").float().cpu()
 
