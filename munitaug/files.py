@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TextIO
 
 if sys.platform != "win32":
     import fcntl
@@ -86,6 +88,26 @@ def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def continued_lines(path: Path, keep: Callable[[Any], bool]) -> TextIO:
+    """Opens a file of JSON lines, or a new one, to append to; lines that are not to be kept are dropped first.
+
+    Args:
+        path: of the file, whose folder is there.
+        keep: says of what a line holds whether it stays. A line that is no JSON is dropped, and one on which ``keep``
+            raises TypeError, ValueError or LookupError: a kill or a power cut may have spoilt some.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    write_text(path, "".join(line + "\n" for line in lines if _is_kept(line, keep)))
+    return open(path, "a", encoding="utf-8")
+
+
+def _is_kept(line: str, keep: Callable[[Any], bool]) -> bool:
+    try:
+        return keep(json.loads(line))
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return False
 
 
 @contextmanager

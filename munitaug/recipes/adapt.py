@@ -26,7 +26,7 @@ from munitaug.adaptation import (
 from munitaug.adaptation import adapt as adapt_classifier
 from munitaug.checkpoint import frozen_restyler, frozen_translator, load_method
 from munitaug.data.domain import ImageDomain
-from munitaug.files import write_text
+from munitaug.files import continued_lines
 from munitaug.methods import METHODS
 from munitaug.networks.modes import with_gradients
 from munitaug.recipes.classifier import CLASSIFIER_FILE, load_classifier, save_classifier
@@ -227,10 +227,7 @@ class _Log:
     """
 
     def __init__(self, path: Path, kept: Collection[str]) -> None:
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            write_text(path, "".join(line for line in lines if _classifier_of(line) in kept))
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed on leaving the context
+        self._file = continued_lines(path, lambda row: row["classifier"] in kept)
         self._classifier = FINAL
 
     @contextmanager
@@ -252,14 +249,6 @@ class _Log:
             facts = {"classifier": self._classifier, "stage": stage, "step": step, "loss": round(float(loss), 5)}
             self._file.write(json.dumps(facts) + "\n")
             self._file.flush()
-
-
-def _classifier_of(line: str) -> object:
-    """Gives the classifier of a line of the log; None where a kill has left half a line."""
-    try:
-        return json.loads(line).get("classifier")
-    except (json.JSONDecodeError, AttributeError):
-        return None
 
 
 @contextmanager

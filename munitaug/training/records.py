@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from munitaug.files import replacing, write_text
+from munitaug.files import continued_lines, replacing
 from munitaug.images import images_to_grid, model_to_uint8, tensor_to_pil
 from munitaug.method import Method
 from munitaug.networks.modes import evaluation_mode
@@ -49,10 +49,7 @@ class RunLog:
     def __init__(self, path: Path, finished_steps: int, tensorboard_folder: Path | None) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-        kept = [line + "\n" for line in lines if _is_of_step(line, finished_steps)]
-        write_text(path, "".join(kept))
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self._file = continued_lines(path, lambda row: int(row["step"]) <= finished_steps)
         self._events = None
         if tensorboard_folder is not None:
             self._events = summary_writer()(str(tensorboard_folder), purge_step=finished_steps)
@@ -70,14 +67,6 @@ class RunLog:
         self._file.close()
         if self._events is not None:
             self._events.close()
-
-
-def _is_of_step(line: str, last: int) -> bool:
-    """Tells whether a line is a whole one of a step up to ``last``; a kill or a power cut may have spoilt some."""
-    try:
-        return int(json.loads(line)["step"]) <= last
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return False
 
 
 @torch.no_grad()
