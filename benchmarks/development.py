@@ -27,8 +27,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 from tqdm import tqdm
 
 from benchmarks.circumstances import circumstances
@@ -116,18 +114,9 @@ def run_trial(trial: Trial) -> Iterator[Row]:
         torch.manual_seed(trial.seed)
         classifier = CONDITIONS[CONDITION](replace(cell, settings=settings))
         row: Row = {"pair": PAIR, "condition": CONDITION, "seed": trial.seed, "change": change}
-        row |= test.score(classifier) | {"nll": round(likelihood(classifier, data, trial.places.device), 5)}
+        row |= test.score(classifier) | {"nll": round(test.likelihood(classifier), 5)}
         row |= {"plan": decided_by(trial)}
         yield row | circumstances("benchmarks.development", trial.places.device)
-
-
-@torch.no_grad()
-def likelihood(classifier: nn.Module, data: PairData, device: str) -> float:
-    """Gives the mean negative log-likelihood of the held-out labels, in nats."""
-    held = data.target_test
-    images = held.images(range(len(held))).float().div(127.5).sub(1.0).split(500)
-    logits = torch.cat([classifier(part.to(device)).float().cpu() for part in images])
-    return float(F.cross_entropy(logits, held.require_labels()))
 
 
 def decided_by(trial: Trial) -> Row:

@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -62,6 +63,7 @@ from munitaug.types import UNLABELLED
 Row = dict[str, Any]
 EVIDENCE_IMAGES = 1500
 SNAPSHOTS_AT_MOST = 12
+SCORED_AT_ONCE = 500
 POLL_SECONDS = 2.0
 
 
@@ -178,6 +180,12 @@ class TestSet:
             "confusion": counts.tolist(),
             "class_names": list(self._class_names),
         }
+
+    @torch.no_grad()
+    def likelihood(self, classifier: nn.Module) -> float:
+        """Gives the mean negative log-likelihood of the labels under a final classifier, in nats."""
+        logits = torch.cat([classifier(part).float().cpu() for part in self._images.split(SCORED_AT_ONCE)])
+        return float(F.cross_entropy(logits, self._labels))
 
 
 def main() -> None:
