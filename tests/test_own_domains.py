@@ -146,6 +146,12 @@ def test_home_is_meant_by_its_sign_for_what_is_read_and_for_what_is_written(
     munitaug.generate("~/run", domain, "~/made.h5", variants=1, progress=False)
     munitaug.preview("~/run", domain, "~/grid.png", variants=2, columns=3, progress=False)
     assert munitaug.MUNITTransform("~/run", seed=1)(grey(3)[0]).shape == (1, 16, 16)
+    assert len(munitaug.AugmentedDataset("~/made.h5")) == COUNT
+    assert munitaug.from_pretrained("~/run").style_dim == TINY_GREY.style_dim
+    before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    with pytest.raises(FileExistsError, match="exists and is not overwritten"):
+        munitaug.convert("none.pt", "~/run", format="munit")
+    assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
     assert {"run", "made.h5", "grid.png"} <= {path.name for path in tmp_path.iterdir()}
     assert os.listdir(".") == []
 

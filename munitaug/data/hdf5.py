@@ -57,7 +57,7 @@ class AugmentedDataset(Dataset[tuple[Tensor, int]]):
         transform: Callable[[Tensor], Tensor] | None = None,
         target_transform: Callable[[int], int] | None = None,
     ) -> None:
-        self.path = Path(path).absolute()
+        self.path = Path(path).expanduser().absolute()
         self.transform = transform
         self.target_transform = target_transform
         with open_for_reading(self.path) as file:

@@ -161,7 +161,7 @@ def generate(
     variants, batch_size = whole_number("variants", variants), whole_number("batch_size", batch_size)
     seed, shards = whole_number("seed", seed), whole_number("shards", shards)
     check_counts(translator, domain, variants, batch_size)
-    place = str(out)
+    place = str(out) if "://" in str(out) else str(Path(out).expanduser())
     if "://" not in place and Path(place).exists():
         raise FileExistsError(errno.EEXIST, "exists already and is left as it is; choose another output", place)
     if format == "hdf5" and domain is None:

@@ -46,11 +46,12 @@ def convert(
         CheckpointError: a file is damaged, holds something else, or layers that munitaug's networks do not have.
     """
     extras = {"config": config, "generator_b": generator_b, "discriminator": discriminator}
-    given = {name: Path(path) for name, path in extras.items() if path is not None}
+    given = {name: Path(path).expanduser() for name, path in extras.items() if path is not None}
     check_format(format, set(given))
-    _refuse_existing(Path(out))
-    method = read_foreign(format, Path(generator), given)
-    files = {"generator": Path(generator), **given}
+    folder = Path(out).expanduser()
+    _refuse_existing(folder)
+    files = {"generator": Path(generator).expanduser(), **given}
+    method = read_foreign(format, files["generator"], given)
     provenance = {
         "munitaug": __version__,
         "converted_from": {
@@ -58,7 +59,7 @@ def convert(
             "files": {role: {"name": path.name, "sha256": sha256_of(path)} for role, path in files.items()},
         },
     }
-    return save_method(method, out, provenance)
+    return save_method(method, folder, provenance)
 
 
 def _refuse_existing(out: Path) -> None:

@@ -141,7 +141,7 @@ def draw_accuracies(summaries: Sequence[Summary], title: str, path: str | Path) 
     """
     if not summaries or not all(math.isfinite(entry.mean) for entry in summaries):
         raise ValueError("there must be at least one summary to draw, and every mean must be a finite number")
-    with picture(Path(path), 7.0, 0.55 * len(summaries) + 1.4) as axes:
+    with picture(Path(path).expanduser(), 7.0, 0.55 * len(summaries) + 1.4) as axes:
         ours = {"munit", "adapt"}
         widths = [0.0 if math.isnan(entry.half_width) else entry.half_width for entry in summaries]
         for place, (entry, width) in enumerate(zip(summaries, widths, strict=True)):

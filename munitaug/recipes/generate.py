@@ -104,7 +104,7 @@ def generate(
         return generate_file(
             translator,
             domain,
-            Path(out).expanduser(),
+            out,
             variants=variants,
             styles=styles,
             seed=seed,

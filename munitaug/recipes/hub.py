@@ -77,7 +77,7 @@ def from_pretrained(
         ImportError: huggingface_hub is missing.
         ValueError: unknown direction.
     """
-    if Path(repo_id_or_folder).exists():
+    if Path(repo_id_or_folder).expanduser().exists():
         return shared_translator(repo_id_or_folder, direction, device)
     if not REPOSITORY.fullmatch(str(repo_id_or_folder)):
         raise CheckpointError(f"there is no folder {repo_id_or_folder}, and a repository is called owner/name")
