@@ -29,7 +29,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(command, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting is not allowed here")
     yield folder
-    gc.collect()  # since Python 3.12 a refused command's traceback may hold what it had read till then
+    gc.collect()  # in Python 3.13 a refused command's traceback may hold what it had read till then
     subprocess.run(["umount", str(folder)], check=True)  # refused while a file of it is open
 
 
