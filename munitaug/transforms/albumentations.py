@@ -46,12 +46,13 @@ if _HAS_SAMPLING:
 
 
 class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types
-    """Translates ``image`` and ``images`` into the other domain; masks, boxes and keypoints stay.
+    """Translates ``image``, ``images``, ``volume`` and ``volumes`` into the other domain; masks, boxes, keypoints stay.
 
     Images are H x W, H x W x 1 or H x W x C arrays, uint8 in [0, 255] or float32 in [0, 1], and come back in the
     same shape and dtype; grey images go through RGB generators and come back grey. ``images`` are translated in
-    one batch, each in a style of its own. Additional targets of type ``image`` share the style of ``image``, as all
-    parameters of albumentations.
+    one batch, each in a style of its own. Volumes are D x H x W or D x H x W x C, and the D slices of one have one
+    style: ``volume`` that of ``image``, each of ``volumes`` its own; a guard judges, and redraws, slices. Additional
+    targets of type ``image`` or ``volume`` share the style of ``image``, too, as all parameters of albumentations.
 
     The stream of random numbers is the transform's own: ``Compose(seed=...)`` and its per-transform seeds do not
     reach it, because they repeat in every DataLoader worker. With ``seed=None`` it follows torch's global generator,
@@ -86,7 +87,7 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
         CheckpointError: the checkpoint cannot be read.
     """
 
-    _targets = (Targets.IMAGE,)
+    _targets = (Targets.IMAGE, Targets.VOLUME)
 
     def __init__(
         self,
@@ -122,7 +123,12 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
     @property
     def targets(self) -> dict[str, Callable[..., Any]]:
         """The keys that are translated, and how."""
-        return {"image": self.apply, "images": self.apply_to_images}
+        return {
+            "image": self.apply,
+            "images": self.apply_to_images,
+            "volume": self.apply_to_volume,
+            "volumes": self.apply_to_volumes,
+        }
 
     @property
     def available_keys(self) -> set[str]:
@@ -160,11 +166,13 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
     @on_cpu_by_default
     def _draw(self, data: dict[str, Any]) -> dict[str, DrawRecord]:
         """Gives JSON types, because ReplayCompose stores the parameters."""
-        images = data.get("images")
         source = CallStyles(self._maker.translator, self._exemplars(data)) if self._takes_exemplars else None
-        image_draw = self._maker.draw(1, 1, source=source)
-        images_draw = self._maker.draw(0 if images is None else len(images), 1, source=source)
-        return {"image_draw": _draw_to_json(image_draw), "images_draw": _draw_to_json(images_draw)}
+        counts = {"image": 1, "images": 0 if data.get("images") is None else len(data["images"])}
+        if "volumes" in data:
+            counts["volumes"] = len(data["volumes"])
+        return {
+            f"{key}_draw": _draw_to_json(self._maker.draw(count, 1, source=source)) for key, count in counts.items()
+        }
 
     def _exemplars(self, data: dict[str, Any]) -> list[Tensor]:
         given = data.get(self.metadata_key)
@@ -189,16 +197,31 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
         Raises:
             ValueError: a replay has styles for another number of images.
         """
-        draw = _draw_from_json(images_draw)
-        if len(images) != len(draw.styles):
-            raise ValueError(
-                f"the replayed call had {len(draw.styles)} images, this one has {len(images)}; replay it on as "
-                "many images as were recorded"
-            )
+        draw = _draw_of(images_draw, images, "images")
         if len(images) == 0:
             return images if isinstance(images, np.ndarray) else list(images)
         translated = self._translate(images, draw)
         return np.stack(translated) if isinstance(images, np.ndarray) else translated
+
+    def apply_to_volume(self, volume: ImageArray, image_draw: DrawRecord, **params: Any) -> ImageArray:
+        """Gives all slices in the style of ``image``; same shape and dtype."""
+        return self._translate_volumes(np.expand_dims(volume, 0), _draw_from_json(image_draw)).squeeze(0)
+
+    def apply_to_volumes(self, volumes: ImageArray, volumes_draw: DrawRecord, **params: Any) -> ImageArray:
+        """Gives all volumes, each in its style; same shape and dtype.
+
+        Raises:
+            ValueError: a replay has styles for another number of volumes.
+        """
+        return self._translate_volumes(volumes, _draw_of(volumes_draw, volumes, "volumes"))
+
+    def _translate_volumes(self, volumes: ImageArray, draw: Draw) -> ImageArray:
+        """Gives N x D x H x W (x C), each volume in its style."""
+        if volumes.ndim not in (4, 5):
+            raise ValueError(f"a volume must be D x H x W or D x H x W x C, got shape {volumes.shape[1:]}")
+        slices = self._translate(volumes.reshape(-1, *volumes.shape[2:]), draw.repeat(volumes.shape[1]))
+        translated: ImageArray = np.stack(slices).reshape(volumes.shape)
+        return translated
 
     @on_cpu_by_default
     def _translate(self, images: Sequence[ImageArray] | ImageArray, draw: Draw) -> list[ImageArray]:
@@ -274,6 +297,17 @@ def _draw_to_json(draw: Draw) -> DrawRecord:
         "direction": draw.direction.tolist(),
         "retry_seed": draw.retry_seed,
     }
+
+
+def _draw_of(record: DrawRecord, given: Sequence[object] | ImageArray, what: str) -> Draw:
+    """Gives what was drawn for as many things as are given now."""
+    draw = _draw_from_json(record)
+    if len(given) != len(draw.styles):
+        raise ValueError(
+            f"the replayed call had {len(draw.styles)} {what}, this one has {len(given)}; replay it on as many {what} "
+            "as were recorded"
+        )
+    return draw
 
 
 def _draw_from_json(record: dict[str, Any]) -> Draw:

@@ -156,9 +156,47 @@ def test_a_strict_compose_is_content() -> None:
     assert set(compose(image=IMAGE, image2=IMAGE, images=IMAGE[None])) == {"image", "image2", "images"}
 
 
-def test_volumes_are_untouched() -> None:
-    volume = np.zeros((4, 16, 16, 3), dtype=np.float32)
-    assert transform()(image=IMAGE, volume=volume)["volume"] is volume
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("composed", [False, True])
+def test_volumes_keep_shape_and_dtype(shape: tuple[int, ...], dtype: type[np.generic], composed: bool) -> None:
+    volumes = random_array((2, 3, *shape), dtype)
+    munit = MUNITTransform(frozen(ShiftTranslator()))
+    munit = A.Compose([munit]) if composed else munit
+    expected, tolerance = (volumes + 25.5, 0.51) if dtype is np.uint8 else (volumes + 0.1, 1e-5)
+    translated = munit(volume=volumes[0], volumes=volumes)
+    for given, wanted in ((translated["volume"], expected[0]), (translated["volumes"], expected)):
+        assert given.shape == wanted.shape
+        assert given.dtype == dtype
+        assert np.abs(given - wanted).max() <= tolerance
+
+
+def test_slices_of_a_volume_share_a_style_and_volumes_have_their_own() -> None:
+    volumes = np.zeros((2, 4, 16, 16, 3), dtype=np.float32)
+    compose = A.Compose([transform(seed=0)], additional_targets={"volume2": "volume"})
+    translated = compose(image=IMAGE, volume=volumes[0], volume2=volumes[1], volumes=volumes)
+    style = translated["image"].mean()
+    assert np.allclose(translated["volume"], style)
+    assert np.allclose(translated["volume2"], style)
+    first, second = (float(volume.mean()) for volume in translated["volumes"])
+    assert np.allclose(translated["volumes"], np.array([first, second]).reshape(2, 1, 1, 1, 1), atol=1e-6)
+    assert len({round(float(style), 5), round(first, 5), round(second, 5)}) == 3
+
+
+def test_volumes_move_no_style_of_images() -> None:
+    volume = np.zeros((4, 16, 16), dtype=np.float32)
+    images = np.zeros((3, 16, 16, 3), dtype=np.float32)
+    alone, beside = (
+        transform(seed=0)(image=IMAGE, images=images),
+        transform(seed=0)(image=IMAGE, images=images, volume=volume, volumes=volume[None]),
+    )
+    assert np.array_equal(alone["image"], beside["image"])
+    assert np.array_equal(alone["images"], beside["images"])
+
+
+def test_a_volume_of_two_dimensions_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"got shape \(16, 16\)"):
+        transform()(volume=np.zeros((16, 16), dtype=np.float32))
 
 
 def test_generator_without_styles_works() -> None:
@@ -308,6 +346,15 @@ class TestSaving:
         A.save(pipeline, path, data_format=data_format)
         loaded = A.load(path, data_format=data_format)
         assert brightness(loaded, 3) == brightness(MUNITTransform("digits", seed=7), 3)
+
+    def test_replay_gives_the_same_volumes(self) -> None:
+        volumes = np.zeros((2, 4, 16, 16, 3), dtype=np.float32)
+        first = A.ReplayCompose([MUNITTransform("digits")])(volume=volumes[0], volumes=volumes)
+        again = A.ReplayCompose.replay(json.loads(json.dumps(first["replay"])), volume=volumes[0], volumes=volumes)
+        assert np.array_equal(again["volume"], first["volume"])
+        assert np.array_equal(again["volumes"], first["volumes"])
+        with pytest.raises(ValueError, match="had 2 volumes, this one has 1"):
+            A.ReplayCompose.replay(first["replay"], volume=volumes[0], volumes=volumes[:1])
 
     def test_replay_gives_the_same_image(self) -> None:
         replay = A.ReplayCompose([MUNITTransform("digits"), A.HorizontalFlip(p=0.5)])
@@ -471,7 +518,7 @@ def module(name, **content):
 
 module("albumentations", BasicTransform=Base, ImageOnlyTransform=Base)
 module("albumentations.core")
-module("albumentations.core.type_definitions", Targets=SimpleNamespace(IMAGE="image"))
+module("albumentations.core.type_definitions", Targets=SimpleNamespace(IMAGE="image", VOLUME="volume"))
 module("albumentations.core.transform_params", SampledParams=lambda params: SimpleNamespace(params=params))
 
 from munitaug.transforms.albumentations import MUNITTransform
