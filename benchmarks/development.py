@@ -19,20 +19,19 @@ import argparse
 import json
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.circumstances import circumstances
 from benchmarks.conditions import CONDITIONS
 from benchmarks.digits import Job, Places, Plan, TestSet, cell_of
 from benchmarks.pairs import PairData, open_pair
+from benchmarks.side_by_side import side_by_side
 from benchmarks.storing import append_row, read_rows
 from munitaug.adaptation import FitSettings
 from munitaug.data import ArrayDomain
@@ -164,22 +163,11 @@ def main() -> None:
         replace(trial, changes=tuple(change for change in changes if (change, trial.seed) not in there))
         for trial in trials
     ]
-    _run([trial for trial in open_ones if trial.changes], options.processes, options.out)
+    missing = [trial for trial in open_ones if trial.changes]
+    for _ in side_by_side(partial(_run_into, out=options.out), missing, options.processes, options.device, "seed"):
+        pass  # rows are stored as they come
     rows = [row for row in read_rows(options.out) if row["plan"] == wanted and row["change"] in changes]
     print(render([row for change in changes for row in rows if row["change"] == change]))
-
-
-def _run(trials: Sequence[Trial], processes: int, out: Path) -> None:
-    """Runs trials side by side on a CPU, one after the other on a GPU; rows are stored as they come."""
-    if not trials:
-        return
-    count = 1 if trials[0].places.device != "cpu" else processes
-    context = get_context("spawn")  # a fork after torch has used several threads can hang for ever
-    pool = ProcessPoolExecutor(count, context, torch.set_num_threads, (1,))
-    with pool, tqdm(total=len(trials), desc="seeds", unit="seed") as bar:
-        for done in as_completed([pool.submit(_run_into, trial, out) for trial in trials]):
-            done.result()
-            bar.update()
 
 
 def _run_into(trial: Trial, out: Path) -> None:

@@ -23,19 +23,17 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import munitaug
 from benchmarks.circumstances import circumstances
+from benchmarks.side_by_side import side_by_side
 from benchmarks.statistics import student_half_width
 from benchmarks.storing import append_row, read_rows
 
@@ -88,7 +86,7 @@ def main() -> None:
         for method in methods
     ]
     jobs = [job for job in wanted if _key(job) not in {_key_of_row(row) for row in finished}]
-    for row in _run(jobs, options.processes):
+    for row in side_by_side(run_cell, jobs, options.processes, options.device):
         append_row(out, row)
         finished.append(row)
     rows = [row for row in finished if _key_of_row(row) in {_key(job) for job in wanted}]
@@ -121,21 +119,6 @@ def _key(job: Job) -> tuple[object, ...]:
 
 def _key_of_row(row: Row) -> tuple[object, ...]:
     return row["pair"], row["method"], row["seed"], row["steps"], row["fit_steps"], row["semantic_weight"]
-
-
-def _run(jobs: list[Job], processes: int) -> Iterator[Row]:
-    """Gives the rows of all jobs as they finish, with a progress bar."""
-    with tqdm(total=len(jobs), desc="cells", unit="cell") as bar:
-        if processes <= 1:
-            for job in jobs:
-                yield run_cell(job)
-                bar.update()
-            return
-        # spawn: a fork after torch has used several threads can hang for ever
-        with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-            for done in as_completed([pool.submit(run_cell, job) for job in jobs]):
-                yield done.result()
-                bar.update()
 
 
 def run_cell(job: Job) -> Row:

@@ -25,16 +25,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import munitaug
 from benchmarks.circumstances import circumstances
@@ -44,6 +41,7 @@ from benchmarks.conditions.dann import dann
 from benchmarks.conditions.joint import SNAPSHOTS, check_skada, head_of, target_batches, with_features
 from benchmarks.digits import TestSet, Unlabelled
 from benchmarks.pairs import PAIRS, PairData, PairMissingError, open_pair, own_images
+from benchmarks.side_by_side import side_by_side
 from benchmarks.storing import append_row, read_rows
 from munitaug.adaptation import (
     ClassicAugmentation,
@@ -232,7 +230,8 @@ def main() -> None:
     able = [peer for peer in options.peers if not _said(_missing_package(peer), peer)]
     options.out.mkdir(parents=True, exist_ok=True)
     jobs = [job for pair in options.pair for job in _jobs(pair, able, settings, options)]
-    for row in _run([job for job in jobs if not is_finished(job, options.out)], options.processes):
+    missing = [job for job in jobs if not is_finished(job, options.out)]
+    for row in side_by_side(run_cell, missing, options.processes, options.device):
         append_row(results_file(options.out, row["pair"]), row)
     images = {job.pair: job.images for job in jobs}
     for pair in options.pair:
@@ -313,23 +312,6 @@ def decided_by(settings: FitSettings, protocol: str, images: Mapping[str, str]) 
     """Gives what decides a row besides pair, peer and seed, as it stands in the row; without images where none are."""
     facts: Row = json.loads(json.dumps({"settings": asdict(settings), "protocol": protocol}))
     return facts | {"images": dict(images)} if images else facts
-
-
-def _run(jobs: Sequence[Job], processes: int) -> Iterator[Row]:
-    """Gives the rows of all jobs as they finish, with a progress bar."""
-    with tqdm(total=len(jobs), desc="cells", unit="cell") as bar:
-        if processes <= 1 or len(jobs) <= 1 or jobs[0].device != "cpu":
-            if jobs and jobs[0].device == "cpu":
-                torch.set_num_threads(1)  # as in a pool: bits depend on the number of threads
-            for job in jobs:
-                yield run_cell(job)
-                bar.update()
-            return
-        # spawn: a fork after torch has used several threads can hang for ever
-        with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-            for done in as_completed([pool.submit(run_cell, job) for job in jobs]):
-                yield done.result()
-                bar.update()
 
 
 def run_cell(job: Job) -> Row:

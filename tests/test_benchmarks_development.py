@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import munitaug
 from benchmarks import development
 from benchmarks.development import Trial, changed, development_data, render, run_trial
 from benchmarks.digits import Places
-from benchmarks.storing import append_row
 from munitaug.adaptation import FitSettings
 from tests.test_benchmarks_digits import pair
 
@@ -116,15 +116,14 @@ def test_cells_are_not_run_again(
 ) -> None:
     asked: list[tuple[int, tuple[str, ...]]] = []
 
-    def stored(trials: list[Trial], processes: int, out: Path) -> None:
-        asked.extend((each.seed, each.changes) for each in trials)
-        for each in trials:
-            for change in each.changes:
-                row = {"change": change, "seed": each.seed, "accuracy": 99.0, "nll": 0.05}
-                append_row(out, row | {"plan": development.decided_by(each)})
+    def run(trial: Trial) -> Iterator[development.Row]:
+        asked.append((trial.seed, trial.changes))
+        for change in trial.changes:
+            row = {"change": change, "seed": trial.seed, "accuracy": 99.0, "nll": 0.05}
+            yield row | {"plan": development.decided_by(trial)}
 
-    monkeypatch.setattr(development, "_run", stored)
-    command = ["development", "--out", str(tmp_path / "rows.jsonl"), "--seeds", "4", "5"]
+    monkeypatch.setattr(development, "run_trial", run)
+    command = ["development", "--out", str(tmp_path / "rows.jsonl"), "--processes", "1", "--seeds", "4", "5"]
     monkeypatch.setattr(sys, "argv", command)
     development.main()
     monkeypatch.setattr(sys, "argv", [*command, "6", "--change", "refine_steps=9"])
