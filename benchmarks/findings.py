@@ -212,8 +212,12 @@ class PairFindings:
         return list(groups.items())
 
     def best(self, translation: bool) -> Published | None:
-        """Gives the highest published figure of this pair, of translation-based methods alone or of any."""
-        return next((entry for entry in self.literature if entry.translation or not translation), None)
+        """Gives the highest published figure of this pair, of translation-based methods alone or of any.
+
+        Under the protocol "sampled" only figures of that one count: its training sets are much smaller.
+        """
+        alike = [entry for entry in self.literature if self.setting.protocol in ("", "full", entry.protocol)]
+        return next((entry for entry in alike if entry.translation or not translation), None)
 
     def best_resembled(self, translation: bool) -> Published | None:
         """Gives the highest published figure of the pair that this one stands for."""

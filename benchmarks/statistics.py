@@ -222,8 +222,9 @@ def paired_interval(first: Correct, second: Correct, *, level: float = LEVEL) ->
     (n - 1) / n of itself, and the quantiles are a normal's where Student's with n - 1 degrees are due: of five seeds
     95% cover 88 to 91%. Where images decide, noise of single answers is counted for seeds and images both: 99%. So its
     ends are moved away from the difference, or towards it, until it is as wide as the interval of the two-way model
-    "seed + image + rest": variance (MS_seed + MS_image - MS_rest) / (seeds x images), the images' share not below 0,
-    and Student's t with the degrees of freedom of such a sum (Satterthwaite 1946). Its lopsidedness is kept.
+    "seed + image + rest": variance (MS_seed + MS_image - MS_rest) / (seeds x images), neither the seeds' nor the
+    images' share below 0, and Student's t with the degrees of freedom of such a sum (Satterthwaite 1946). Its
+    lopsidedness is kept.
 
     With one seed it is the bootstrap over images.
 
@@ -256,10 +257,11 @@ def _two_way_error(difference: NDArray[np.float64]) -> tuple[float, float]:
     seed_square = images * float(of_seeds.var(ddof=1))
     image_square = seeds * float(of_images.var(ddof=1))
     rest_square = float((rest**2).sum()) / ((seeds - 1) * (images - 1))
-    total, doubt = seed_square, seed_square**2 / (seeds - 1)
-    if image_square > rest_square:
-        total += image_square - rest_square
-        doubt += image_square**2 / (images - 1) + rest_square**2 / ((seeds - 1) * (images - 1))
+    parts = [(seed_square, seeds - 1), (image_square, images - 1)]
+    above = [(square, free) for square, free in parts if square > rest_square]
+    parts = [*above, ((1 - len(above)) * rest_square, (seeds - 1) * (images - 1))]
+    total = sum(square for square, _ in parts)
+    doubt = sum(square**2 / free for square, free in parts)
     return math.sqrt(total / difference.size), total**2 / doubt if doubt > 0.0 else math.inf
 
 

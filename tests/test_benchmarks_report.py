@@ -31,7 +31,7 @@ from benchmarks.findings import (
 from benchmarks.report import Sheet, main, render_page, sheets_by_pair
 from benchmarks.rows import Result, Setting, pack_correct, parse_result
 from benchmarks.statistics import Difference, Summary, paired_interval
-from benchmarks.tables import difference_text, mean_text, p_text, write_markdown
+from benchmarks.tables import difference_text, mean_text, p_text, published_text, write_markdown
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 HOSTILE = '"><script>alert(1)</script><img src=http://example.org/x.png>|`'
@@ -335,6 +335,17 @@ def test_settings_of_one_pair_are_told_apart_in_their_titles() -> None:
     settings = [Setting("mnist:usps", "full", plan=plan) for plan in (short, long)]
     assert [pair_title(one, settings) for one in settings] == ["MNIST → USPS (steps 400)", "MNIST → USPS (steps 1500)"]
     assert pair_title(Setting("my photos:theirs")) == "my photos → theirs"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "marked"), [("full", "98.3 / 99.5†"), ("", "98.3 / 99.5†"), ("sampled", "92.8 / 94.2 ± 0.7")]
+)
+def test_runs_on_a_sample_are_compared_with_published_ones_on_a_sample(protocol: str, marked: str) -> None:
+    (pair,) = find(results_of([row("adapt", 0, 190, more={"protocol": protocol})]), literature=read_literature()).pairs
+    assert published_text(pair) == marked
+    best = pair.best(False)
+    assert best is not None
+    assert (best.protocol == "sampled") == (protocol == "sampled")
 
 
 def test_trials_beside_the_real_runs_count_nowhere(tmp_path: Path) -> None:

@@ -122,8 +122,8 @@ def test_an_interval_is_as_wide_as_a_normal_says_where_images_alone_differ() -> 
     assert low < 10.0 < high
 
 
-@pytest.mark.parametrize("generator_seed", [0, 15])  # with more spread over images than single answers make, and less
-def test_an_interval_is_as_wide_as_sums_of_squares_written_out(generator_seed: int) -> None:
+@pytest.mark.parametrize(("generator_seed", "above"), [(0, "both"), (9, "seeds"), (4, "images"), (15, "neither")])
+def test_an_interval_is_as_wide_as_sums_of_squares_written_out(generator_seed: int, above: str) -> None:
     from scipy import stats
 
     rng = np.random.default_rng(generator_seed)
@@ -140,14 +140,30 @@ def test_an_interval_is_as_wide_as_sums_of_squares_written_out(generator_seed: i
         for value, of_image in zip(row, of_images, strict=True)
     ]
     rest_square = math.fsum(rest) / (3 * 59)
-    parts = [(seed_square, 3)]
-    if image_square > rest_square:
-        parts += [(image_square, 59), (-rest_square, 3 * 59)]
+    parts = {
+        "both": [(seed_square, 3), (image_square, 59), (-rest_square, 3 * 59)],
+        "seeds": [(seed_square, 3)],
+        "images": [(image_square, 59)],
+        "neither": [(rest_square, 3 * 59)],
+    }[above]
+    assert (seed_square > rest_square) == (above in ("both", "seeds"))
+    assert (image_square > rest_square) == (above in ("both", "images"))
     variance = math.fsum(part for part, _ in parts)
     degrees = variance**2 / math.fsum(part**2 / free for part, free in parts)
-    assert (image_square > rest_square) == (generator_seed == 0)
     low, high = paired_interval(first, second)
     assert (high - low) / 2 == pytest.approx(float(stats.t.ppf(0.975, degrees)) * math.sqrt(variance / 240))
+
+
+@pytest.mark.parametrize("lost", [0, 3])
+def test_seeds_that_agree_on_the_difference_by_chance_leave_it_doubtful(lost: int) -> None:
+    first, second = np.ones((2, 797), dtype=np.bool_), np.ones((2, 797), dtype=np.bool_)
+    for seed in (0, 1):
+        second[seed, 3 * seed : 3 * seed + 3] = False  # three images of its own that the first alone has right
+        first[seed, 6 + 3 * seed : 6 + 3 * seed + lost] = False
+    low, high = paired_interval(first, second)
+    error = 100.0 * math.sqrt(2 * (3 + lost)) / (2 * 797)  # of as many independent images
+    assert high - low == pytest.approx(2.0 * 1.96 * error, rel=0.02)
+    assert low < 100.0 * (3 - lost) / 797 < high
 
 
 def test_a_wider_level_gives_a_wider_interval_of_any_number_of_seeds() -> None:
