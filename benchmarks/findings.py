@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -264,7 +264,8 @@ def find(results: Sequence[Result], left_out: Sequence[str] = (), literature: Se
     found = [_pair(setting, titles[setting], runs, literature) for setting, runs in grouped.items()]
     pairs = tuple(sorted(found, key=lambda pair: (pair.development, pair.setting)))
     answers = {question.key: _answers(question, pairs) for question in QUESTIONS}
-    return Findings(pairs, answers, tuple(left_out))
+    apart = [text for question in QUESTIONS for text in _apart(question, pairs)]
+    return Findings(pairs, answers, (*left_out, *dict.fromkeys(apart)))
 
 
 def read_literature(path: Path = LITERATURE) -> list[Published]:
@@ -420,6 +421,14 @@ def _line(name: str, runs: Mapping[int, Result], ours: Mapping[int, Result] | No
 
 def _best_first(literature: Sequence[Published], pair: str) -> tuple[Published, ...]:
     return tuple(sorted((row for row in literature if row.pair == pair), key=lambda row: -row.value))
+
+
+def _apart(question: Question, pairs: Sequence[PairFindings]) -> Iterator[str]:
+    """Gives a sentence for each pair whose two conditions were run, but with no seed in common."""
+    for pair in pairs:
+        first, second = pair.line(*question.first), pair.line(*question.second)
+        if first is not None and second is not None and not first.results.keys() & second.results.keys():
+            yield f"{pair.title}: {first.condition} and {second.condition} have no seed in common and are not compared"
 
 
 def _answers(question: Question, pairs: Sequence[PairFindings]) -> tuple[Answer, ...]:

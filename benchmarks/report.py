@@ -51,6 +51,7 @@ from benchmarks.tables import (
     interval_text,
     literature_of,
     mean_text,
+    ours_minus_text,
     p_text,
     percent_text,
     published_text,
@@ -165,6 +166,7 @@ def render_page(findings: Findings, sheets: Sequence[Sheet] = (), now: datetime 
         "slug": slug,
         "published": published_value,
         "published_pair": published_text,
+        "ours_minus": ours_minus_text,
     }
     environment.filters.update(filters)
     of_pair, rest = sheets_by_pair(findings, sheets)

@@ -192,7 +192,7 @@ def main_settings(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
     Taken is the setting with the most runs, of equals the one with the latest date; accuracy has no say. So trials with
     fewer steps beside the real runs count nowhere.
     """
-    results = _with_what_was_left_open(results)
+    results, left_out = _with_what_was_left_open(results)
     runs: dict[Setting, list[Result]] = {}
     for result in results:
         runs.setdefault(result.setting, []).append(result)
@@ -201,7 +201,7 @@ def main_settings(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
     for setting in by_size:
         main.setdefault((setting.pair, setting.protocol), setting)
     taken = set(main.values())
-    left_out = [
+    left_out += [
         f"{setting.pair}: {len(runs[setting])} runs under other settings than the {len(runs[kept])} shown"
         for setting in by_size
         if (kept := main[setting.pair, setting.protocol]) != setting
@@ -209,10 +209,11 @@ def main_settings(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
     return [result for result in results if result.setting in taken], left_out
 
 
-def _with_what_was_left_open(results: Sequence[Result]) -> list[Result]:
+def _with_what_was_left_open(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
     """Gives the results, with the setting of the others where a plan is part of just one other plan.
 
     A program without a translator plans no steps for one; its runs stand beside those that agree in all that it plans.
+    Where one of those is of the same condition and seed, the one that plans less is left out, with a sentence.
     """
     settings = {result.setting for result in results}
     fuller: dict[Setting, Setting] = {}
@@ -220,9 +221,21 @@ def _with_what_was_left_open(results: Sequence[Result]) -> list[Result]:
         others = [other for other in settings if _is_part(setting, other)]
         if len(others) == 1:
             fuller[setting] = others[0]
-    return [
-        replace(result, setting=fuller[result.setting]) if result.setting in fuller else result for result in results
-    ]
+    there = {(result.setting, result.condition, result.seed) for result in results if result.setting not in fuller}
+    kept: list[Result] = []
+    left_out: list[str] = []
+    for result in results:
+        setting = fuller.get(result.setting, result.setting)
+        cell = (setting, result.condition, result.seed)
+        if result.setting in fuller and cell in there:
+            left_out.append(
+                f"{setting.pair}: {result.condition}, seed {result.seed}, stands there twice; the row that plans less "
+                "is left out"
+            )
+        else:
+            there.add(cell)
+            kept.append(replace(result, setting=setting) if result.setting in fuller else result)
+    return kept, left_out
 
 
 def _is_part(setting: Setting, other: Setting) -> bool:

@@ -23,7 +23,7 @@ from benchmarks.findings import (
     headline,
 )
 from benchmarks.rows import Result
-from benchmarks.statistics import LAST_ITERATE, ORACLE_CHOICE, Difference, Selection, Summary, pooled
+from benchmarks.statistics import LAST_ITERATE, ORACLE_CHOICE, Difference, Selection, Summary, corrected_level, pooled
 
 CORE_CONDITIONS = (
     ("source", ("source",)),
@@ -136,12 +136,19 @@ def differences_block(findings: Findings) -> str:
         texts.append(f"**{question.title}**\n\n" + "\n".join(lines) + "\n\n")
     explained = (
         "Interval: 95%, bootstrap over seeds and test images, made as wide as a two-way model with Student's t asks of "
-        "so few seeds (seeds only: Student's, where bits are missing); the verdict goes by it. Corrected: the same at "
-        "Bonferroni's level over the pairs of a table, 98.75% for four. p: McNemar's exact test of the lowest seed "
+        "so few seeds (seeds only: Student's, where bits are missing); the verdict goes by it, if seeds are three or "
+        "more. Corrected: the same at Bonferroni's level over the pairs of a table "
+        f"({_corrected_levels(findings)}). p: McNemar's exact test of the lowest seed "
         "alone, which was declared beforehand; Holm's correction is over the pairs of a table. Both corrections leave "
         "development pairs out.\n"
     )
     return "".join(texts) + explained if texts else "No two conditions to compare yet.\n"
+
+
+def _corrected_levels(findings: Findings) -> str:
+    """Gives "98.75% for 4", of each number of pairs that a question has here."""
+    counts = {sum(not answer.development for answer in answers) for answers in findings.answers.values()}
+    return ", ".join(f"{100.0 * corrected_level(count):.4g}% for {count}" for count in sorted(counts) if count > 0)
 
 
 def regret_block(findings: Findings) -> str:
@@ -279,6 +286,17 @@ def interval_text(difference: Difference) -> str:
     return f"[{difference.low:+.2f}, {difference.high:+.2f}]".replace("-", MINUS)
 
 
+def ours_minus_text(line: Line) -> str:
+    """Gives the difference of ours and a condition, with what its interval lacks and how many seeds fewer it is of."""
+    difference = line.ours_minus_this
+    if difference is None:
+        return MISSING
+    mark = BASIS_MARKS.get(difference.basis, "")
+    if not mark and difference.seeds < line.summary.seeds:
+        mark = f" ({difference.seeds} seeds)"
+    return difference_text(difference) + mark
+
+
 def p_text(p_value: float | None) -> str:
     """Gives a p value with two leading digits, or "< 0.0001"."""
     if p_value is None:
@@ -357,8 +375,7 @@ def _accuracy_table(pair: PairFindings) -> str:
         lines.append(_table_line([f"**{group.title}**", *[""] * (len(head) - 1)]))
         for line in members:
             s = line.summary
-            minus = difference_text(line.ours_minus_this) if line.ours_minus_this else MISSING
-            minus += BASIS_MARKS.get(line.ours_minus_this.basis, "") if line.ours_minus_this else ""
+            minus = ours_minus_text(line)
             numbers = [mean_text(s), percent_text(s.deviation), percent_text(s.lowest), str(len(s.collapsed))]
             lines.append(_table_line([_code(line.condition), *numbers, str(s.seeds), minus]))
     marks = " Defaults were chosen on this pair." if pair.development else ""
@@ -375,6 +392,7 @@ def _difference_cells(answer: Answer) -> list[str]:
     if answer.test is None:
         return [*cells, MISSING, MISSING, MISSING]
     counts = f"{answer.test.only_first} / {answer.test.only_second}"
+    counts += f" (seed {answer.test.seed})" if answer.test.seed else ""
     return [*cells, counts, p_text(answer.test.p_value), p_text(answer.corrected)]
 
 

@@ -31,7 +31,16 @@ from benchmarks.findings import (
 from benchmarks.report import Sheet, main, render_page, sheets_by_pair
 from benchmarks.rows import Result, Setting, pack_correct, parse_result
 from benchmarks.statistics import Difference, Summary, paired_interval
-from benchmarks.tables import difference_text, mean_text, p_text, published_text, write_markdown
+from benchmarks.tables import (
+    accuracy_block,
+    difference_text,
+    differences_block,
+    mean_text,
+    ours_minus_text,
+    p_text,
+    published_text,
+    write_markdown,
+)
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 HOSTILE = '"><script>alert(1)</script><img src=http://example.org/x.png>|`'
@@ -346,6 +355,40 @@ def test_runs_on_a_sample_are_compared_with_published_ones_on_a_sample(protocol:
     best = pair.best(False)
     assert best is not None
     assert (best.protocol == "sampled") == (protocol == "sampled")
+
+
+def test_a_difference_of_fewer_seeds_than_stand_beside_it_says_so() -> None:
+    lines = [row("adapt", seed, 190) for seed in (0, 1, 2)] + [row("classic", seed, 180) for seed in range(5)]
+    findings = find(results_of([*lines, row("munit", 0, 170)]))
+    marked = {line.condition: ours_minus_text(line) for line in findings.pairs[0].lines}
+    assert marked["adapt"] == "-"
+    assert marked["classic"].startswith("+5.00 [")
+    assert marked["classic"].endswith("] (3 seeds)")
+    assert marked["munit"].endswith("] (one seed)")
+    for shown in (Page(render_page(findings)).text, accuracy_block(findings)):
+        assert marked["classic"] in shown
+        assert marked["munit"] in shown
+
+
+def test_conditions_without_a_common_seed_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [*rows_of("usps:mnist", 190, 180), row("adapt", 0, 190), row("self-training", 1, 180)]
+    main(["--results", str(folder_with(tmp_path, lines)), "--out", str(tmp_path / "report.html")])
+    note = "MNIST → USPS: adapt and self-training have no seed in common and are not compared"
+    assert note in capsys.readouterr().err
+    assert note in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+
+
+def test_the_seed_that_is_tested_is_named_where_it_is_not_the_first() -> None:
+    lines = [row("adapt", seed, 190) for seed in (0, 1, 2)] + [row("self-training", seed, 180) for seed in (1, 2)]
+    findings = find(results_of(lines))
+    assert "| 10 / 0 (seed 1) |" in differences_block(findings)
+    assert "10 / 0 seed 1" in Page(render_page(findings)).text
+    assert "(seed 0)" not in differences_block(find(results_of(rows_of("mnist:usps", 190, 180))))
+
+
+def test_the_corrected_level_is_of_the_pairs_that_are_there() -> None:
+    lines = [*rows_of("mnist:usps", 190, 180), *rows_of("usps:mnist", 188, 180)]
+    assert "over the pairs of a table (97.5% for 2)" in differences_block(find(results_of(lines)))
 
 
 def test_trials_beside_the_real_runs_count_nowhere(tmp_path: Path) -> None:

@@ -134,6 +134,15 @@ def test_a_plan_that_is_part_of_another_joins_it() -> None:
     assert len(main_settings([parse_result(text) for text in [*lines, unclear]])[0]) == 2
 
 
+def test_a_run_that_plans_less_takes_the_place_of_no_other() -> None:
+    plan, fuller = {"settings": {"steps": 9}}, {"settings": {"steps": 9}, "translator_steps": 7}
+    for order in (1, -1):
+        lines = [line(plan=fuller, seed=0), line(plan=fuller, seed=1), line(plan=plan, seed=0, accuracy=50.0)][::order]
+        taken, left_out = main_settings([parse_result(text) for text in lines])
+        assert {result.seed: result.accuracy for result in taken} == {0: 86.8, 1: 86.8}
+        assert left_out == ["mnist:usps: source, seed 0, stands there twice; the row that plans less is left out"]
+
+
 @pytest.mark.parametrize("sizes", [(16, 28), (28, 16)])
 def test_of_equally_many_runs_the_later_are_taken_whatever_their_accuracy(sizes: tuple[int, int]) -> None:
     runs = {16: {"date": "2026-11-22", "accuracy": 50.0}, 28: {"date": "2026-11-21", "accuracy": 60.0}}

@@ -106,13 +106,18 @@ def test_the_bootstrap_refuses_unequal_or_empty_shapes(shape: tuple[int, ...]) -
         )
 
 
-def test_an_interval_is_as_wide_as_student_says_where_seeds_alone_differ() -> None:
+def test_an_interval_is_as_wide_as_student_says_where_seeds_alone_differ_but_ends_at_100_points() -> None:
     right = np.array([[True] * 50, [True] * 50, [False] * 50, [True] * 50, [False] * 50])
-    low, high = paired_interval(right, np.zeros((5, 50), dtype=np.bool_))
-    assert high - low == pytest.approx(2.0 * student_half_width([100.0, 100.0, 0.0, 100.0, 0.0]))
-    bounds = bootstrap_interval(right, np.zeros((5, 50), dtype=np.bool_))
-    assert (low - 60.0) / (high - 60.0) == pytest.approx((bounds[0] - 60.0) / (bounds[1] - 60.0))  # as lopsided
-    assert high - low > bounds[1] - bounds[0]
+    none = np.zeros((5, 50), dtype=np.bool_)
+    bounds = bootstrap_interval(right, none)
+    stretch = 2.0 * student_half_width([100.0, 100.0, 0.0, 100.0, 0.0]) / (bounds[1] - bounds[0])
+    assert stretch > 1.0
+    low, high = paired_interval(right, none)
+    assert low == pytest.approx(60.0 + stretch * (bounds[0] - 60.0))  # as lopsided
+    assert 60.0 + stretch * (bounds[1] - 60.0) > 100.0 == high
+    lower, higher = paired_interval(none, right)
+    assert lower == -100.0
+    assert higher == pytest.approx(-low)
 
 
 def test_an_interval_is_as_wide_as_a_normal_says_where_images_alone_differ() -> None:
@@ -122,8 +127,13 @@ def test_an_interval_is_as_wide_as_a_normal_says_where_images_alone_differ() -> 
     assert low < 10.0 < high
 
 
-@pytest.mark.parametrize(("generator_seed", "above"), [(0, "both"), (9, "seeds"), (4, "images"), (15, "neither")])
-def test_an_interval_is_as_wide_as_sums_of_squares_written_out(generator_seed: int, above: str) -> None:
+@pytest.mark.parametrize(
+    ("generator_seed", "images_count", "seeds_agree"),
+    [(0, True, False), (9, False, False), (4, True, True), (53, False, False)],
+)
+def test_an_interval_is_as_wide_as_sums_of_squares_written_out(
+    generator_seed: int, images_count: bool, seeds_agree: bool
+) -> None:
     from scipy import stats
 
     rng = np.random.default_rng(generator_seed)
@@ -140,18 +150,17 @@ def test_an_interval_is_as_wide_as_sums_of_squares_written_out(generator_seed: i
         for value, of_image in zip(row, of_images, strict=True)
     ]
     rest_square = math.fsum(rest) / (3 * 59)
-    parts = {
-        "both": [(seed_square, 3), (image_square, 59), (-rest_square, 3 * 59)],
-        "seeds": [(seed_square, 3)],
-        "images": [(image_square, 59)],
-        "neither": [(rest_square, 3 * 59)],
-    }[above]
-    assert (seed_square > rest_square) == (above in ("both", "seeds"))
-    assert (image_square > rest_square) == (above in ("both", "images"))
+    parts = [(seed_square, 3)]
+    if image_square > rest_square:
+        parts += [(image_square, 59), (-rest_square, 3 * 59)]
     variance = math.fsum(part for part, _ in parts)
-    degrees = variance**2 / math.fsum(part**2 / free for part, free in parts)
+    degrees = max(variance**2 / math.fsum(part**2 / free for part, free in parts), 3)
+    model = float(stats.t.ppf(0.975, degrees)) * math.sqrt(variance / 240)
+    images_alone = 1.959964 * math.sqrt(image_square / 240)
+    assert (image_square > rest_square) == images_count
+    assert (images_alone > model) == seeds_agree
     low, high = paired_interval(first, second)
-    assert (high - low) / 2 == pytest.approx(float(stats.t.ppf(0.975, degrees)) * math.sqrt(variance / 240))
+    assert (high - low) / 2 == pytest.approx(max(model, images_alone))
 
 
 @pytest.mark.parametrize("lost", [0, 3])
@@ -164,6 +173,15 @@ def test_seeds_that_agree_on_the_difference_by_chance_leave_it_doubtful(lost: in
     error = 100.0 * math.sqrt(2 * (3 + lost)) / (2 * 797)  # of as many independent images
     assert high - low == pytest.approx(2.0 * 1.96 * error, rel=0.02)
     assert low < 100.0 * (3 - lost) / 797 < high
+
+
+@pytest.mark.parametrize(("seeds", "verdict"), [(2, "unclear"), (3, "better")])
+def test_two_seeds_have_an_interval_but_no_verdict(seeds: int, verdict: str) -> None:
+    first, second = np.ones((seeds, 100), dtype=np.bool_), np.tile(np.arange(100) < 80, (seeds, 1))
+    difference = compare(results(first), results(second))
+    assert difference is not None
+    assert difference.low > 0.0
+    assert difference.verdict == verdict
 
 
 def test_a_wider_level_gives_a_wider_interval_of_any_number_of_seeds() -> None:
