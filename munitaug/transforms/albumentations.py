@@ -38,6 +38,7 @@ except ImportError as error:
 
 ImageArray = npt.NDArray[np.generic]
 DrawRecord = dict[str, int | list[float] | list[int] | list[list[float]]]
+NO_DRAW: DrawRecord = {"styles": [], "strength": [], "direction": [], "retry_seed": 0}
 
 # AlbumentationsX refuses, when the class is made, the hook that albumentations 2.0.8 calls; so only one is defined.
 _HAS_SAMPLING = hasattr(A.BasicTransform, "sample_parameters")
@@ -195,7 +196,7 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
         """Gives all images, each in its style, from one forward pass.
 
         Raises:
-            ValueError: a replay has styles for another number of images.
+            ValueError: styles were drawn for another number of images.
         """
         draw = _draw_of(images_draw, images, "images")
         if len(images) == 0:
@@ -207,11 +208,11 @@ class MUNITTransform(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentati
         """Gives all slices in the style of ``image``; same shape and dtype."""
         return self._translate_volumes(np.expand_dims(volume, 0), _draw_from_json(image_draw)).squeeze(0)
 
-    def apply_to_volumes(self, volumes: ImageArray, volumes_draw: DrawRecord, **params: Any) -> ImageArray:
+    def apply_to_volumes(self, volumes: ImageArray, volumes_draw: DrawRecord = NO_DRAW, **params: Any) -> ImageArray:
         """Gives all volumes, each in its style; same shape and dtype.
 
         Raises:
-            ValueError: a replay has styles for another number of volumes.
+            ValueError: styles were drawn for another number of volumes.
         """
         return self._translate_volumes(volumes, _draw_of(volumes_draw, volumes, "volumes"))
 
@@ -304,8 +305,8 @@ def _draw_of(record: DrawRecord, given: Sequence[object] | ImageArray, what: str
     draw = _draw_from_json(record)
     if len(given) != len(draw.styles):
         raise ValueError(
-            f"the replayed call had {len(draw.styles)} {what}, this one has {len(given)}; replay it on as many {what} "
-            "as were recorded"
+            f"styles were drawn for {len(draw.styles)} {what}, but {len(given)} came; replay a call on as many {what} "
+            f"as were recorded, and give {what} under that key (additional targets of that type have no styles)"
         )
     return draw
 

@@ -194,6 +194,13 @@ def test_volumes_move_no_style_of_images() -> None:
     assert np.array_equal(alone["images"], beside["images"])
 
 
+@pytest.mark.parametrize(("kind", "shape"), [("images", (2, 16, 16)), ("volumes", (2, 4, 16, 16))])
+def test_additional_targets_of_many_are_refused(kind: str, shape: tuple[int, ...]) -> None:
+    compose = A.Compose([transform()], additional_targets={"more": kind})
+    with pytest.raises(ValueError, match=f"drawn for 0 {kind}, but 2 came|canonical target '{kind}'"):
+        compose(image=np.zeros((16, 16), np.float32), more=np.zeros(shape, np.float32))
+
+
 def test_a_volume_of_two_dimensions_is_refused() -> None:
     with pytest.raises(ValueError, match=r"got shape \(16, 16\)"):
         transform()(volume=np.zeros((16, 16), dtype=np.float32))
@@ -353,7 +360,7 @@ class TestSaving:
         again = A.ReplayCompose.replay(json.loads(json.dumps(first["replay"])), volume=volumes[0], volumes=volumes)
         assert np.array_equal(again["volume"], first["volume"])
         assert np.array_equal(again["volumes"], first["volumes"])
-        with pytest.raises(ValueError, match="had 2 volumes, this one has 1"):
+        with pytest.raises(ValueError, match="styles were drawn for 2 volumes, but 1 came"):
             A.ReplayCompose.replay(first["replay"], volume=volumes[0], volumes=volumes[:1])
 
     def test_replay_gives_the_same_image(self) -> None:
@@ -404,7 +411,7 @@ class TestSaving:
 
     def test_replay_on_another_number_of_images_is_refused(self) -> None:
         first = A.ReplayCompose([MUNITTransform("digits")])(images=np.stack([IMAGE, IMAGE]))
-        with pytest.raises(ValueError, match="the replayed call had 2 images, this one has 3"):
+        with pytest.raises(ValueError, match="styles were drawn for 2 images, but 3 came"):
             A.ReplayCompose.replay(first["replay"], images=np.stack([IMAGE] * 3))
 
     def test_pickle_of_a_path_has_no_weights(self, monkeypatch: pytest.MonkeyPatch) -> None:
