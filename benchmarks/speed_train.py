@@ -6,7 +6,8 @@
 
 Levers are settings of ``munitaug.train``: "channels-last" (memory layout), "bfloat16" (convolutions and products),
 "compile" (torch.compile of the losses), "graph" (a whole step recorded and replayed, on a GPU), "styles-once" (MUNIT's
-styles drawn, and its translations made, once for both phases) and sums of them; "all" is the first three. Each round
+styles drawn, and its translations made, once for both phases), "in-turn" (on a CPU with two threads, one domain after
+the other; all others work on both at once, but for "compile") and sums of them; "all" is the first three. Each round
 trains with every lever for a few steps on random images, one after the other, so that a busy machine slows them alike;
 the first steps of a run, which compile and warm up, do not count. Medians over all rounds are compared.
 
@@ -40,6 +41,8 @@ LEVERS: dict[str, dict[str, Any]] = {
     "bfloat16+channels-last": {"precision": "bfloat16", "channels_last": True},
     "compile": {"precision": "float32", "compile": True},
     "all": {"precision": "bfloat16", "channels_last": True, "compile": True},
+    "in-turn": {"precision": "float32", "domains_at_once": False},
+    "bfloat16+in-turn": {"precision": "bfloat16", "domains_at_once": False},
     "graph": {"precision": "float32", "cuda_graph": True},
     "bfloat16+graph": {"precision": "bfloat16", "cuda_graph": True},
     "styles-once": {"precision": "float32"},

@@ -19,7 +19,7 @@ PACKAGE = "munitaug"
 
 FLOORS: dict[str, int] = {
     "_version": 1, "types": 1, "random": 1, "images": 1, "losses": 1, "files": 1, "stopping": 1, "ranks": 1,
-    "threads": 1, "settings": 1, "default_device": 1, "networks": 1,
+    "threads": 1, "lanes": 1, "settings": 1, "default_device": 1, "networks": 1,
     "translator": 2, "styles": 2, "data": 2, "tensor_files": 2,
     "method": 3, "kernel": 3, "metrics": 3,
     "methods": 4, "training": 4, "offline": 4, "adaptation": 4,

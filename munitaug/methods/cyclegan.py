@@ -10,11 +10,13 @@ Floor 4: imports floors 1-3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 
+from munitaug.lanes import in_lanes
 from munitaug.losses import discriminator_loss, generator_adversarial_loss, mean_absolute_difference
 from munitaug.method import Method, OptimiserSettings, Phase
 from munitaug.methods.parts import drawn, exchange, padded, scores_of
@@ -28,6 +30,8 @@ from munitaug.translator import OneToOneTranslator, Translator
 from munitaug.types import BOTH_DIRECTIONS, Content, DomainKey, Pair
 
 PRESETS = ("paper", "small")
+OTHER = dict(BOTH_DIRECTIONS)
+"""The other domain."""
 NO_EXEMPLARS = (
     "the noise of a CycleGAN cannot be read from an exemplar; for styles of exemplars train munit, dritpp, transgaga "
     "or multidomain"
@@ -179,22 +183,32 @@ class CycleGan(Method):
         return translations
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
-        config, images = self._config, padded(pair, self._config.generator_shape.size_multiple)
+        images = padded(pair, self._config.generator_shape.size_multiple)
+        made = in_lanes(partial(self._made, pair), {key: (images[key], images[OTHER[key]]) for key in OTHER})
+        seen = {key: (images[key], images[OTHER[key]], *made[key]) for key in OTHER}
+        terms = in_lanes(partial(self._terms_of_direction, pair), seen)
+        return terms["a"] | terms["b"]
+
+    def _made(self, pair: Pair, source: str, image: Tensor, target_image: Tensor) -> tuple[Tensor, ...]:
+        """Gives the translations of images from one domain and, with the identity term, those of the target's."""
+        if self._config.weight_identity == 0.0:
+            return (self._translate(source, image, pair, "generator"),)
+        # one pass for both: instance norm keeps images apart
+        both = self._translate(source, torch.cat([image, target_image]), pair, "generator")
+        return both[: len(image)], both[len(image) :]
+
+    def _terms_of_direction(
+        self, pair: Pair, source: str, image: Tensor, target_image: Tensor, fake: Tensor, same: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        config, target = self._config, OTHER[source]
         terms: dict[str, Tensor] = {}
-        for source, target in BOTH_DIRECTIONS:
-            count = len(images[source])
-            if config.weight_identity > 0.0:  # one pass for both: instance norm keeps images apart
-                both = self._translate(source, torch.cat([images[source], images[target]]), pair, "generator")
-                fake, same = both[:count], both[count:]
-                identity = mean_absolute_difference(same, images[target])
-                terms[f"identity_{target}"] = config.weight_identity * identity
-            else:
-                fake = self._translate(source, images[source], pair, "generator")
-            scores = self.discriminators[target](fake)
-            terms[f"gan_{target}"] = config.weight_gan * generator_adversarial_loss(scores, "lsgan")
-            if config.weight_cycle > 0.0:
-                back = self._translate(target, fake, pair, "cycle")
-                terms[f"cycle_{source}"] = config.weight_cycle * mean_absolute_difference(back, images[source])
+        if same is not None:
+            terms[f"identity_{target}"] = config.weight_identity * mean_absolute_difference(same, target_image)
+        scores = self.discriminators[target](fake)
+        terms[f"gan_{target}"] = config.weight_gan * generator_adversarial_loss(scores, "lsgan")
+        if config.weight_cycle > 0.0:
+            back = self._translate(target, fake, pair, "cycle")
+            terms[f"cycle_{source}"] = config.weight_cycle * mean_absolute_difference(back, image)
         return terms
 
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
@@ -204,16 +218,21 @@ class CycleGan(Method):
         are made anew, by the generators after that step, because a phase is a function of the pair alone.
         """
         images = padded(pair, self._config.generator_shape.size_multiple)
-        terms = {}
+        with torch.no_grad():
+            fresh = in_lanes(
+                lambda source, image: self._translate(source, image, pair, "discriminator"),
+                {source: (image,) for source, image in images.items()},
+            )
+        judged = {}
         for source, target in BOTH_DIRECTIONS:
-            judge, pool, real = self.discriminators[target], cast(ImagePool, self.pools[target]), images[target]
-            with torch.no_grad():
-                fresh = self._translate(source, images[source], pair, "discriminator")
-            fake = exchange(pool, fresh, pair, "pool", target)
-            real_maps, fake_maps = scores_of(judge, [real, fake])
-            loss = discriminator_loss(real_maps, fake_maps, "lsgan")
-            terms[f"gan_{target}"] = 0.5 * self._config.weight_gan * loss
-        return terms
+            fake = exchange(cast(ImagePool, self.pools[target]), fresh[source], pair, "pool", target)
+            judged[target] = images[target], fake
+        terms = in_lanes(self._terms_of_discriminator, judged)
+        return terms["a"] | terms["b"]
+
+    def _terms_of_discriminator(self, key: str, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        real_maps, fake_maps = scores_of(self.discriminators[key], [real, fake])
+        return {f"gan_{key}": 0.5 * self._config.weight_gan * discriminator_loss(real_maps, fake_maps, "lsgan")}
 
 
 class NoiseTranslator(Translator):

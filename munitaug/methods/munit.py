@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from munitaug import ranks
 from munitaug.images import match_channels, pad_to_multiple
+from munitaug.lanes import in_lanes
 from munitaug.losses import (
     GanLoss,
     discriminator_loss,
@@ -288,9 +289,13 @@ class Munit(Method):
         return module
 
     def _contents(self, pair: Pair) -> dict[str, Any]:
-        image_a, image_b = padded(pair, self._config.auto_encoder_shape.size_multiple).values()
-        coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
-        return {"content_a": coder_a.content_encoder(image_a), "content_b": coder_b.content_encoder(image_b)}
+        images = padded(pair, self._config.auto_encoder_shape.size_multiple)
+        made = in_lanes(self._content, {key: (image,) for key, image in images.items()})
+        return {f"content_{key}": content for key, content in made.items()}
+
+    def _content(self, key: str, image: Tensor) -> Tensor:
+        content: Tensor = self._auto_encoder(key).content_encoder(image)
+        return content
 
     def _draw_styles(self, pair: Pair, phase: str) -> tuple[Tensor, Tensor]:
         shape = (pair.batch_size, self._config.style_dim)
@@ -304,14 +309,16 @@ class Munit(Method):
     def _discriminator_loss(self, pair: Pair) -> dict[str, Tensor]:
         image_a, image_b = padded(pair, self._config.auto_encoder_shape.size_multiple).values()
         fake_a, fake_b = self._fakes_to_discriminate(pair)
-        terms = {}
-        for key, real, fake in (("a", image_a, fake_a), ("b", image_b, fake_b)):
-            real_maps, fake_maps = scores_of(self._discriminator(key), [real, fake])
-            terms[f"gan_{key}"] = self._config.weight_gan * discriminator_loss(
-                real_maps, fake_maps, self._config.gan_loss
-            )
-            if self._config.weight_r1 > 0.0:
-                terms[f"r1_{key}"] = self._config.weight_r1 * self._r1_penalty(key, real)
+        terms = in_lanes(self._terms_of_discriminator, {"a": (image_a, fake_a), "b": (image_b, fake_b)})
+        return terms["a"] | terms["b"]
+
+    def _terms_of_discriminator(self, key: str, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """Gives the terms of one domain's discriminator; ``fake`` are translations of the other domain's images."""
+        config = self._config
+        real_maps, fake_maps = scores_of(self._discriminator(key), [real, fake])
+        terms = {f"gan_{key}": config.weight_gan * discriminator_loss(real_maps, fake_maps, config.gan_loss)}
+        if config.weight_r1 > 0.0:
+            terms[f"r1_{key}"] = config.weight_r1 * self._r1_penalty(key, real)
         return terms
 
     def _fakes_to_discriminate(self, pair: Pair) -> tuple[Tensor, Tensor]:
@@ -322,8 +329,9 @@ class Munit(Method):
         with torch.no_grad():
             contents = pair.shared or self._contents(pair)
             style_a, style_b = self._draw_styles(pair, "discriminator" if self._config.redraw_styles else "generator")
-            coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
-            return coder_a.decode(contents["content_b"], style_a), coder_b.decode(contents["content_a"], style_b)
+            codes = {"a": (contents["content_b"], style_a), "b": (contents["content_a"], style_b)}
+            fakes = in_lanes(lambda key, content, style: self._auto_encoder(key).decode(content, style), codes)
+            return fakes["a"], fakes["b"]
 
     def _r1_penalty(self, key: str, real: Tensor) -> Tensor:
         """Gives the gradient penalty, in float32 even under autocast: half precision overflows in its square."""
@@ -335,30 +343,38 @@ class Munit(Method):
         """Gives, of each domain, its images reconstructed and the other's translated into it."""
         image_a, image_b = padded(pair, self._config.auto_encoder_shape.size_multiple).values()
         style_a, style_b = self._draw_styles(pair, "generator")
-        coder_a, coder_b = self._auto_encoder("a"), self._auto_encoder("b")
         content_a, content_b = contents["content_a"], contents["content_b"]
-        own_style_a, own_style_b = coder_a.style_encoder(image_a), coder_b.style_encoder(image_b)
-        both_a = coder_a.decode(torch.cat([content_a, content_b]), torch.cat([own_style_a, style_a]))
-        both_b = coder_b.decode(torch.cat([content_b, content_a]), torch.cat([own_style_b, style_b]))
-        count = len(image_a)
-        a = _Side(image_a, content_a, own_style_a, style_a, both_a[:count], both_a[count:])
-        b = _Side(image_b, content_b, own_style_b, style_b, both_b[:count], both_b[count:])
-        return a, b
+        seen = {"a": (image_a, content_a, content_b, style_a), "b": (image_b, content_b, content_a, style_b)}
+        made = in_lanes(self._decoded, seen)
+        return (
+            _Side(image_a, content_a, made["a"][0], style_a, *made["a"][1:]),
+            _Side(image_b, content_b, made["b"][0], style_b, *made["b"][1:]),
+        )
+
+    def _decoded(self, key: str, image: Tensor, own: Tensor, other: Tensor, style: Tensor) -> tuple[Tensor, ...]:
+        """Gives a domain's own style codes, its images of them and ``own``, and images of ``other`` and ``style``."""
+        coder = self._auto_encoder(key)
+        own_style = coder.style_encoder(image)
+        both = coder.decode(torch.cat([own, other]), torch.cat([own_style, style]))
+        return own_style, both[: len(image)], both[len(image) :]
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
         if "sides" in pair.shared:
             a, b = pair.shared["sides"]
         else:
             a, b = self._sides(pair, pair.shared or self._contents(pair))
-        terms: dict[str, Tensor] = {}
-        for key, side, other in (("a", a, b), ("b", b, a)):
-            terms |= self._terms_of_side(key, side, other)
+        of_sides = in_lanes(self._terms_of_side, {"a": (*a, *b), "b": (*b, *a)})
+        terms = of_sides["a"] | of_sides["b"]
         if self._config.weight_mode_seeking > 0.0:
             terms |= self._mode_seeking_terms(pair, a, b)
         return terms
 
-    def _terms_of_side(self, key: str, side: _Side, other: _Side) -> dict[str, Tensor]:
-        """Gives the generator's terms of one domain; ``side.fake`` has the content of the other domain."""
+    def _terms_of_side(self, key: str, *sides: Tensor) -> dict[str, Tensor]:
+        """Gives the generator's terms of one domain, of whose side and the other's these are the tensors.
+
+        ``side.fake`` has the content of the other domain.
+        """
+        side, other = _Side(*sides[: len(_Side._fields)]), _Side(*sides[len(_Side._fields) :])
         config = self._config
         coder = self._auto_encoder(key)
         terms: dict[str, Tensor] = {}

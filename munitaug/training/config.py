@@ -32,6 +32,8 @@ class TrainConfig:
             was measured slower at these sizes.
         channels_last: keep 4-D weights and images in N x H x W x C memory order.
         compile: compile the phases' losses with torch.compile.
+        domains_at_once: on a CPU, where torch has two threads, give each domain one of them rather than every operation
+            both, in methods that allow it (munit, cyclegan); not with ``compile``.
         cuda_graph: record a whole step on the GPU and replay it, which pays for small images; for methods whose steps
             can be recorded (``Method.recording_obstacle`` says why not), whole batches and one rank.
         clip_norm: largest gradient norm of a phase; 0 does not clip.
@@ -57,6 +59,7 @@ class TrainConfig:
     precision: PrecisionChoice = "auto"
     channels_last: bool = False
     compile: bool = False
+    domains_at_once: bool = True
     cuda_graph: bool = False
     clip_norm: float = 0.0
     flip: bool = False

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from munitaug import ranks
 from munitaug.data.loader import PairLoader
+from munitaug.lanes import Opening, two_lanes
 from munitaug.method import Loss, Method, OptimiserSettings, Phase
 from munitaug.random import seed_global, seed_of
 from munitaug.threads import ahead
@@ -131,9 +132,10 @@ class Trainer:
         bar = tqdm(total=config.max_steps, initial=first, desc="train", unit="step", disable=quiet)
         began = time.monotonic()
         saved = first
-        with bar, self._pairs_from(first) as pairs:
+        with bar, self._pairs_from(first) as pairs, self._lanes() as opened:
             for step, pair in zip(range(first, config.max_steps), pairs, strict=False):
-                terms = self._step(step, self._turns(pair), saved)
+                with opened():
+                    terms = self._step(step, self._turns(pair), saved)
                 done = step + 1
                 bar.update()
                 if log is not None:
@@ -158,6 +160,11 @@ class Trainer:
             bar.set_postfix({"loss": f"{sum(terms.values()):.3f}"})
         if config.sample_every_steps and (done % config.sample_every_steps == 0 or last):
             self.draw_samples(done)
+
+    def _lanes(self) -> AbstractContextManager[Opening]:
+        """Gives, for the run, what opens the block of a step, in which methods may work on both domains at once."""
+        at_once = self.config.domains_at_once and self.device.type == "cpu" and not self.config.compile
+        return two_lanes() if at_once else nullcontext(nullcontext)
 
     @contextmanager
     def _pairs_from(self, first: int) -> Iterator[Iterator[Pair]]:
