@@ -27,7 +27,6 @@ Key = TypeVar("Key")
 LANES = 2
 _open_lanes: ContextVar[ThreadPoolExecutor | None] = ContextVar("open_lanes", default=None)
 
-
 Opening = Callable[[], AbstractContextManager[None]]
 """Gives a block in which lanes are open."""
 
@@ -52,13 +51,14 @@ def two_lanes() -> Iterator[Opening]:
 
     @contextmanager
     def opened() -> Iterator[None]:
+        before = torch.get_num_threads()
         torch.set_num_threads(1)
         token = _open_lanes.set(lanes)
         try:
             yield
         finally:
             _open_lanes.reset(token)
-            torch.set_num_threads(threads)
+            torch.set_num_threads(before)
 
     with ThreadPoolExecutor(LANES, "munitaug-lane") as lanes:
         for start in [lanes.submit(begin) for _ in range(LANES)]:
