@@ -13,14 +13,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import permutations
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from munitaug.images import pad_to_multiple
-from munitaug.losses import GanLoss, discriminator_loss, generator_adversarial_loss, mean_absolute_difference
+from munitaug.losses import GanLoss, discriminator_loss
 from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.methods.multimodal import Side, decoded, generator_terms
 from munitaug.methods.parts import padded, scores_of
 from munitaug.networks.autoencoder import AutoEncoderShape, ContentEncoder, Decoder, StyleEncoder, StyleMlp
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
@@ -156,17 +157,6 @@ class MultiDomainConfig:
         )
 
 
-class _Side(NamedTuple):
-    """What the generator phase computes for one of the two domains: see MultiDomain._generator_loss."""
-
-    image: Tensor
-    content: Tensor
-    style: Tensor
-    drawn_style: Tensor
-    reconstruction: Tensor
-    fake: Tensor
-
-
 class MultiDomain(Method):
     """One content space, one decoder, and a style space for each domain.
 
@@ -296,36 +286,29 @@ class MultiDomain(Method):
         style_a, style_b = self._draw_styles(pair, "generator")
         contents = pair.shared or self.shared(pair)
         content_a, content_b = contents["content_a"], contents["content_b"]
-        own_a, own_b = self.encode_style(image_a, key_a), self.encode_style(image_b, key_b)
-        both_a = self.decode(torch.cat([content_a, content_b]), torch.cat([own_a, style_a]), key_a)
-        both_b = self.decode(torch.cat([content_b, content_a]), torch.cat([own_b, style_b]), key_b)
-        count = len(image_a)
-        a = _Side(image_a, content_a, own_a, style_a, both_a[:count], both_a[count:])
-        b = _Side(image_b, content_b, own_b, style_b, both_b[:count], both_b[count:])
+        a = self._side(key_a, image_a, content_a, content_b, style_a)
+        b = self._side(key_b, image_b, content_b, content_a, style_b)
         terms: dict[str, Tensor] = {}
         for side, own, other, key, other_key in (("a", a, b, key_a, key_b), ("b", b, a, key_b, key_a)):
-            terms |= {f"{name}_{side}": value for name, value in self._terms(own, other, key, other_key).items()}
+            made = generator_terms(
+                own,
+                other,
+                self._config,
+                judge=partial(self._maps, key=key),
+                encode=partial(self._encode, key=key),
+                decode_back=partial(self.decode, key=other_key),
+                detach_content=True,
+            )
+            terms |= {f"{name}_{side}": value for name, value in made.items()}
         return terms
 
-    def _terms(self, side: _Side, other: _Side, key: DomainKey, other_key: DomainKey) -> dict[str, Tensor]:
-        """Gives the generator's terms of one domain; ``side.fake`` has the content of the other domain."""
-        config = self._config
-        terms: dict[str, Tensor] = {}
-        if config.weight_gan > 0.0:
-            loss = generator_adversarial_loss(self._maps(side.fake, key), config.gan_loss)
-            terms["gan"] = config.weight_gan * loss
-        if config.weight_image > 0.0:
-            terms["image"] = config.weight_image * mean_absolute_difference(side.reconstruction, side.image)
-        content_again, style_again = self.content_encoder(side.fake), self.encode_style(side.fake, key)
-        if config.weight_style > 0.0:
-            terms["style"] = config.weight_style * mean_absolute_difference(style_again, side.drawn_style)
-        if config.weight_content > 0.0:
-            difference = mean_absolute_difference(content_again, other.content.detach())
-            terms["content"] = config.weight_content * difference
-        if config.weight_cycle > 0.0:
-            back = self.decode(content_again, other.style, other_key)
-            terms["cycle"] = config.weight_cycle * mean_absolute_difference(back, other.image)
-        return terms
+    def _side(self, key: DomainKey, image: Tensor, own: Tensor, other: Tensor, style: Tensor) -> Side:
+        encode_style, decode = partial(self.encode_style, key=key), partial(self.decode, key=key)
+        own_style, *images = decoded(image, own, other, style, encode_style=encode_style, decode=decode)
+        return Side(image, own, own_style, style, *images)
+
+    def _encode(self, image: Tensor, key: DomainKey) -> tuple[Tensor, Tensor]:
+        return self.content_encoder(image), self.encode_style(image, key)
 
 
 class MultiDomainTranslator(Translator):

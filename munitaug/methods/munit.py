@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +22,11 @@ from munitaug.losses import (
     GanLoss,
     discriminator_loss,
     domain_invariant_perceptual_loss,
-    generator_adversarial_loss,
     gradient_penalty_r1,
-    mean_absolute_difference,
     mode_seeking_loss,
 )
 from munitaug.method import Method, OptimiserSettings, Phase
+from munitaug.methods.multimodal import Side, decoded, generator_terms
 from munitaug.methods.parts import check_feature_channels, drawn, padded, scores_of
 from munitaug.networks.autoencoder import AutoEncoder, AutoEncoderShape
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
@@ -185,17 +184,6 @@ class MunitConfig:
         )
 
 
-class _Side(NamedTuple):
-    """What is made of one domain's images and the other's contents: see Munit._sides."""
-
-    image: Tensor
-    content: Tensor
-    style: Tensor
-    drawn_style: Tensor
-    reconstruction: Tensor
-    fake: Tensor
-
-
 class Munit(Method):
     """Two auto-encoders that share a content space, and a discriminator for each domain.
 
@@ -339,7 +327,7 @@ class Munit(Method):
         with torch.autocast(leaf.device.type, enabled=False):
             return gradient_penalty_r1(leaf, self._discriminator(key)(leaf))
 
-    def _sides(self, pair: Pair, contents: Mapping[str, Any]) -> tuple[_Side, _Side]:
+    def _sides(self, pair: Pair, contents: Mapping[str, Any]) -> tuple[Side, Side]:
         """Gives, of each domain, its images reconstructed and the other's translated into it."""
         image_a, image_b = padded(pair, self._config.auto_encoder_shape.size_multiple).values()
         style_a, style_b = self._draw_styles(pair, "generator")
@@ -347,16 +335,14 @@ class Munit(Method):
         seen = {"a": (image_a, content_a, content_b, style_a), "b": (image_b, content_b, content_a, style_b)}
         made = in_lanes(self._decoded, seen)
         return (
-            _Side(image_a, content_a, made["a"][0], style_a, *made["a"][1:]),
-            _Side(image_b, content_b, made["b"][0], style_b, *made["b"][1:]),
+            Side(image_a, content_a, made["a"][0], style_a, *made["a"][1:]),
+            Side(image_b, content_b, made["b"][0], style_b, *made["b"][1:]),
         )
 
     def _decoded(self, key: str, image: Tensor, own: Tensor, other: Tensor, style: Tensor) -> tuple[Tensor, ...]:
         """Gives a domain's own style codes, its images of them and ``own``, and images of ``other`` and ``style``."""
         coder = self._auto_encoder(key)
-        own_style = coder.style_encoder(image)
-        both = coder.decode(torch.cat([own, other]), torch.cat([own_style, style]))
-        return own_style, both[: len(image)], both[len(image) :]
+        return decoded(image, own, other, style, encode_style=coder.style_encoder, decode=coder.decode)
 
     def _generator_loss(self, pair: Pair) -> dict[str, Tensor]:
         if "sides" in pair.shared:
@@ -374,24 +360,17 @@ class Munit(Method):
 
         ``side.fake`` has the content of the other domain.
         """
-        side, other = _Side(*sides[: len(_Side._fields)]), _Side(*sides[len(_Side._fields) :])
+        side, other = Side(*sides[: len(Side._fields)]), Side(*sides[len(Side._fields) :])
         config = self._config
-        coder = self._auto_encoder(key)
-        terms: dict[str, Tensor] = {}
-        if config.weight_gan > 0.0:
-            maps = self._discriminator(key)(side.fake)
-            terms["gan"] = config.weight_gan * generator_adversarial_loss(maps, config.gan_loss)
-        if config.weight_image > 0.0:
-            terms["image"] = config.weight_image * mean_absolute_difference(side.reconstruction, side.image)
-        content_again, style_again = coder.encode(side.fake)
-        if config.weight_style > 0.0:
-            terms["style"] = config.weight_style * mean_absolute_difference(style_again, side.drawn_style)
-        if config.weight_content > 0.0:
-            target = other.content.detach() if config.detach_content else other.content
-            terms["content"] = config.weight_content * mean_absolute_difference(content_again, target)
-        if config.weight_cycle > 0.0:
-            back = self._auto_encoder("b" if key == "a" else "a").decode(content_again, other.style)
-            terms["cycle"] = config.weight_cycle * mean_absolute_difference(back, other.image)
+        terms = generator_terms(
+            side,
+            other,
+            config,
+            judge=self._discriminator(key),
+            encode=self._auto_encoder(key).encode,
+            decode_back=self._auto_encoder("b" if key == "a" else "a").decode,
+            detach_content=config.detach_content,
+        )
         if config.weight_perceptual > 0.0:
             terms["perceptual"] = config.weight_perceptual * self._perceptual_term(side.fake, other.image)
         return {f"{name}_{key}": value for name, value in terms.items()}
@@ -403,7 +382,7 @@ class Munit(Method):
             wanted = features(match_channels(source, 3))
         return domain_invariant_perceptual_loss(features(match_channels(fake, 3)), wanted)
 
-    def _mode_seeking_terms(self, pair: Pair, a: _Side, b: _Side) -> dict[str, Tensor]:
+    def _mode_seeking_terms(self, pair: Pair, a: Side, b: Side) -> dict[str, Tensor]:
         style_a, style_b = self._draw_styles(pair, "mode-seeking")
         terms = {}
         for key, side, other, style in (("a", a, b, style_a), ("b", b, a, style_b)):
