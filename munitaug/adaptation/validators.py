@@ -228,11 +228,7 @@ def importance_weighted(evidence: Evidence) -> float:
         ValueError: a domain has one image only.
         ImportError: scikit-learn is missing.
     """
-    if not _finite(evidence.source_logits, evidence.source_features, evidence.target_features):
-        return math.nan
-    return 0.0 - weighted_risk(
-        density_ratios(evidence.source_features, evidence.target_features), _source_errors(evidence)
-    )
+    return _minus_risk(evidence, weighted_risk)
 
 
 def deep_embedded(evidence: Evidence) -> float:
@@ -249,11 +245,14 @@ def deep_embedded(evidence: Evidence) -> float:
         ValueError: a domain has one image only.
         ImportError: scikit-learn is missing.
     """
+    return _minus_risk(evidence, controlled_risk)
+
+
+def _minus_risk(evidence: Evidence, risk: Callable[[Tensor, Tensor], float]) -> float:
     if not _finite(evidence.source_logits, evidence.source_features, evidence.target_features):
         return math.nan
-    return 0.0 - controlled_risk(
-        density_ratios(evidence.source_features, evidence.target_features), _source_errors(evidence)
-    )
+    ratios = density_ratios(evidence.source_features, evidence.target_features)
+    return 0.0 - risk(ratios, _source_errors(evidence))
 
 
 VALIDATORS: dict[str, Validator] = {

@@ -7,6 +7,7 @@ Floor 1: imports torch only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -56,21 +57,34 @@ class PatchDiscriminator(nn.Module):
         return out
 
 
-class MultiScaleDiscriminator(nn.Module):
-    """One patch discriminator per pyramid level; the image is halved between levels."""
+class PyramidDiscriminator(nn.Module):
+    """One network per pyramid level; the image is halved between levels.
 
-    def __init__(self, shape: DiscriminatorShape) -> None:
+    Args:
+        scales: the networks, that of the whole image first.
+        spectral: divide the weights of their convolutions by their largest singular values.
+    """
+
+    def __init__(self, scales: Iterable[nn.Module], *, spectral: bool) -> None:
         super().__init__()
-        self.scales = nn.ModuleList([PatchDiscriminator(shape) for _ in range(shape.n_scales)])
-        if shape.spectral_norm:
+        self.scales = nn.ModuleList(scales)
+        if spectral:
             for module in self.modules():
                 if isinstance(module, nn.Conv2d):
                     spectral_norm(module)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Gives one map of patch scores per scale, largest image first."""
+        """Gives one map of patch scores per scale, largest image first, for x: N x C x H x W in [-1, 1]."""
         maps: list[Tensor] = []
-        for scale in self.scales:
+        for level, scale in enumerate(self.scales):
+            if level > 0:
+                x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
             maps.append(scale(x))
-            x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
         return maps
+
+
+class MultiScaleDiscriminator(PyramidDiscriminator):
+    """A patch discriminator per pyramid level."""
+
+    def __init__(self, shape: DiscriminatorShape) -> None:
+        super().__init__((PatchDiscriminator(shape) for _ in range(shape.n_scales)), spectral=shape.spectral_norm)

@@ -15,12 +15,11 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from munitaug.networks.activations import LEAKY_SLOPE
 from munitaug.networks.autoencoder import AutoEncoderShape, StyleEncoder
 from munitaug.networks.blocks import ConvUnit, ResidualBlock, reflect_pad
-from munitaug.networks.discriminator import DiscriminatorShape
+from munitaug.networks.discriminator import DiscriminatorShape, PyramidDiscriminator
 from munitaug.networks.norms import instance_norm
 
 Conditioning = Literal["concatenation", "feature-wise"]
@@ -238,28 +237,17 @@ class FeatureWiseGenerator(nn.Module):
         return image.tanh().float()
 
 
-class DomainDiscriminator(nn.Module):
-    """One patch discriminator per pyramid level, as MUNIT's but for the slope of its LeakyReLU."""
+class DomainDiscriminator(PyramidDiscriminator):
+    """A patch discriminator per pyramid level, as MUNIT's but for the slope of its LeakyReLU."""
 
     def __init__(self, shape: DiscriminatorShape) -> None:
-        super().__init__()
-        self.scales = nn.ModuleList()
-        for _ in range(shape.n_scales):
-            widths = [shape.channels, *(shape.width * 2**layer for layer in range(shape.n_layers))]
-            units = [LeakyUnit(here, after, 4, stride=2, padding=1) for here, after in pairwise(widths)]
-            self.scales.append(nn.Sequential(*units, nn.Conv2d(widths[-1], 1, 1)))
-        if shape.spectral_norm:
-            for module in self.modules():
-                if isinstance(module, nn.Conv2d):
-                    spectral_norm(module)
+        super().__init__((_patch_discriminator(shape) for _ in range(shape.n_scales)), spectral=shape.spectral_norm)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Gives one map of patch scores, N x 1 x h x w, per scale, largest image first."""
-        maps: list[Tensor] = []
-        for scale in self.scales:
-            maps.append(scale(x))
-            x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
-        return maps
+
+def _patch_discriminator(shape: DiscriminatorShape) -> nn.Sequential:
+    widths = [shape.channels, *(shape.width * 2**layer for layer in range(shape.n_layers))]
+    units = [LeakyUnit(here, after, 4, stride=2, padding=1) for here, after in pairwise(widths)]
+    return nn.Sequential(*units, nn.Conv2d(widths[-1], 1, 1))
 
 
 class ContentDiscriminator(nn.Module):
