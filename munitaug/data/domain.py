@@ -187,6 +187,41 @@ def load_in_memory(domain: ImageDomain) -> ArrayDomain:
     return ArrayDomain(domain.name, domain.images(range(len(domain))), domain.labels, domain.class_names)
 
 
+def check_classes(source: ImageDomain, other: ImageDomain) -> None:
+    """Refuses domains whose label numbers mean different classes.
+
+    Raises:
+        DomainError: both name their classes, and otherwise.
+    """
+    check_class_names(source, other.name, other.class_names)
+
+
+def check_class_names(source: ImageDomain, name: str, class_names: Sequence[str]) -> None:
+    """Refuses classes that are not those of the source's labels, number by number.
+
+    Args:
+        source: labelled images.
+        name: of whatever has the other classes, for the message.
+        class_names: in label order; none says nothing.
+
+    Raises:
+        DomainError: both name their classes, and otherwise.
+    """
+    own, others = tuple(source.class_names), tuple(class_names)
+    if not own or not others or own == others:
+        return
+    differing = sorted(set(own) ^ set(others))
+    if not differing:
+        raise DomainError(
+            f"{source.name} and {name} have the same classes in another order ({', '.join(own[:5])} and "
+            f"{', '.join(others[:5])}), so that their label numbers differ; name the folders alike"
+        )
+    raise DomainError(
+        f"{source.name} has {len(own)} classes and {name} has {len(others)}, and they are not the same "
+        f"({', '.join(differing[:5])}); give both the same class folders"
+    )
+
+
 def _whole_labels(name: str, labels: Tensor, count: int) -> Tensor:
     """Gives labels as int64.
 

@@ -25,12 +25,11 @@ from munitaug.adaptation import (
 )
 from munitaug.adaptation import adapt as adapt_classifier
 from munitaug.checkpoint import frozen_restyler, frozen_translator, load_method
-from munitaug.data.domain import ImageDomain
+from munitaug.data.domain import ImageDomain, check_classes
 from munitaug.files import continued_lines
 from munitaug.methods import METHODS
 from munitaug.networks.modes import with_gradients
 from munitaug.recipes.classifier import CLASSIFIER_FILE, load_classifier, save_classifier
-from munitaug.recipes.evaluate import check_classes
 from munitaug.recipes.options import DataOptions, Json, domain_facts, run_folder
 from munitaug.recipes.train import MAY_CHANGE, SemanticOptions, train
 from munitaug.settings import check_kinds

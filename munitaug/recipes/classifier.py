@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from munitaug._version import __version__
 from munitaug.adaptation import ClassicAugmentation, FitSettings, build_classifier, fit, make_task, source_batches
-from munitaug.data.domain import ImageDomain
+from munitaug.data.domain import ImageDomain, check_class_names
 from munitaug.default_device import on_cpu_by_default
 from munitaug.images import uint8_to_model
 from munitaug.networks.modes import with_gradients
@@ -84,7 +84,7 @@ def save_classifier(
         name: "lenet" or a timm model name.
         channels: image channels.
         classes: outputs.
-        class_names: names of the classes, for those who read the file.
+        class_names: names of the classes in label order, against which later images are checked.
     """
     facts = {
         "classifier": name,
@@ -108,6 +108,38 @@ def load_classifier(path: str | Path) -> nn.Module:
     Raises:
         CheckpointError: there is no such file, or it holds no classifier.
     """
+    return _read(path)[0]
+
+
+@torch.no_grad()
+def check_classifier(path: str | Path, domain: ImageDomain) -> None:
+    """Checks that the classifier in a file takes a domain's images and knows its classes.
+
+    Args:
+        path: as of :func:`load_classifier`.
+        domain: labelled; its first image is tried.
+
+    Raises:
+        CheckpointError: there is no such file, or it holds no classifier.
+        DomainError: both name their classes, and otherwise.
+        ValueError: the images do not suit, or there are more or fewer classes.
+    """
+    classifier, class_names = _read(path)
+    image = uint8_to_model(domain.images([0]))
+    try:
+        found = classifier(image).shape[1]
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} does not take images of {domain.name}, {image.shape[1]} channels of {image.shape[3]} x "
+            f"{image.shape[2]} px; give the classifier of the same images"
+        ) from error
+    if found != domain.class_count:
+        raise ValueError(f"{path} knows {found} classes, but {domain.name} has {domain.class_count}")
+    check_class_names(domain, str(path), class_names)
+
+
+def _read(path: str | Path) -> tuple[nn.Module, tuple[str, ...]]:
+    """Gives the classifier in a file, and the names of its classes, if it has any."""
     path = Path(path).expanduser()
     file = path / CLASSIFIER_FILE if path.is_dir() else path
     if not file.is_file():
@@ -117,31 +149,7 @@ def load_classifier(path: str | Path) -> nn.Module:
         facts: Json = json.loads(words[FACTS_KEY])
         model = build_classifier(facts["classifier"], facts["channels"], facts["classes"], 0)
         model.load_state_dict(tensors)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        class_names = tuple(map(str, facts.get("class_names", ())))
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file} holds no classifier of munitaug adapt or train ({error})") from error
-    return model.eval()
-
-
-@torch.no_grad()
-def check_classifier(classifier: nn.Module, domain: ImageDomain, classes: int, name: str) -> None:
-    """Checks that a classifier takes a domain's images and gives as many classes.
-
-    Args:
-        classifier: in evaluation mode, on the CPU.
-        domain: whose first image is tried.
-        classes: wanted.
-        name: of the classifier, for the message.
-
-    Raises:
-        ValueError: it does not.
-    """
-    image = uint8_to_model(domain.images([0]))
-    try:
-        found = classifier(image).shape[1]
-    except RuntimeError as error:
-        raise ValueError(
-            f"{name} does not take images of {domain.name}, {image.shape[1]} channels of {image.shape[3]} x "
-            f"{image.shape[2]} px; give the classifier of the same images"
-        ) from error
-    if found != classes:
-        raise ValueError(f"{name} knows {found} classes, but {domain.name} has {classes}")
+    return model.eval(), class_names

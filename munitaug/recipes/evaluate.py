@@ -27,7 +27,7 @@ from munitaug.adaptation import (
     save_rows,
 )
 from munitaug.checkpoint import checkpoint_sha256, frozen_restyler, load_method, shared_translator
-from munitaug.data.domain import ImageDomain
+from munitaug.data.domain import ImageDomain, check_classes
 from munitaug.data.specs import parse_spec
 from munitaug.files import only_writer_of, write_text
 from munitaug.networks.modes import with_gradients
@@ -158,20 +158,6 @@ def draw_accuracies(summaries: Sequence[Summary], title: str, path: str | Path) 
         axes.set_xlabel("accuracy on the target's test images, % (95% interval over seeds)")
         axes.set_title(title, fontsize=10, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
-
-
-def check_classes(source: ImageDomain, other: ImageDomain) -> None:
-    """Refuses domains whose label numbers mean different classes.
-
-    Raises:
-        DomainError: both name their classes, and otherwise.
-    """
-    if source.class_names and other.class_names and source.class_names != other.class_names:
-        differing = sorted(set(source.class_names) ^ set(other.class_names))
-        raise DomainError(
-            f"{source.name} has {len(source.class_names)} classes and {other.name} has {len(other.class_names)}, "
-            f"and they are not the same ({', '.join(differing[:5])}); give both the same class folders"
-        )
 
 
 def _keep_settings(

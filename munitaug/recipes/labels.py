@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from munitaug.adaptation import FitSettings
 from munitaug.adaptation.label_preservation import Confusion, classes_seen, classes_seen_in_variants
 from munitaug.checkpoint import checkpoint_sha256, find_checkpoint, read_index, shared_translator
-from munitaug.data.domain import ArrayDomain, ImageDomain
+from munitaug.data.domain import ArrayDomain, ImageDomain, check_classes
 from munitaug.data.specs import parse_spec
 from munitaug.files import refuse_existing, write_text
 from munitaug.images import images_to_model, match_channels
@@ -24,7 +24,7 @@ from munitaug.metrics import extract_features
 from munitaug.networks.modes import device_of
 from munitaug.random import random_permutation
 from munitaug.recipes.classifier import train_classifier
-from munitaug.recipes.evaluate import check_classes, own_test_split
+from munitaug.recipes.evaluate import own_test_split
 from munitaug.recipes.label_report import LabelReport, StyledBy, draw_confusion
 from munitaug.recipes.options import DataOptions
 from munitaug.recipes.pictures import require_matplotlib

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from munitaug.checkpoint import shared_translator
-from munitaug.data.domain import ImageDomain
+from munitaug.data.domain import ImageDomain, check_classes
 from munitaug.default_device import on_cpu_by_default
 from munitaug.files import refuse_existing, replacing
 from munitaug.kernel import images_to_styles, translate_images, translator_device
@@ -87,6 +87,7 @@ def preview(
         progress: show progress bars where it takes a while.
 
     Raises:
+        DomainError: the judge would learn classes that are not the source's.
         FileExistsError: ``out`` exists, or is a folder.
         LabelMissingError: a judge without labels to hold translations against, or to learn from.
         ValueError: settings or images that do not suit, or ``out`` is called other than .png.
@@ -108,7 +109,7 @@ def preview(
     contents = data.open_source(source)
     real = None if target is None else data.open_target(target)
     shown = None if exemplars is None else data.open_target(exemplars)
-    jury = None if judge is None else _open_judge(judge, data)
+    jury = None if judge is None else _open_judge(judge, data, contents)
     painter = _make_painter(translator, contents, wishes, jury)
     codes = sampler.sample(1, max(variants, 2) if translator.style_dim else 1, torch_generator(seed, "preview"))[0]
     picture = _compose(painter, wishes, codes, contents, shown, real)
@@ -304,11 +305,15 @@ def _real_section(real: ImageDomain, columns: int, channels: int, seed: int) -> 
     return SheetSection(f"Real images of {_short(real.name)}", (row,))
 
 
-def _open_judge(judge: str | Path | ImageDomain | nn.Module, data: DataOptions) -> ImageDomain | nn.Module:
+def _open_judge(
+    judge: str | Path | ImageDomain | nn.Module, data: DataOptions, contents: ImageDomain
+) -> ImageDomain | nn.Module:
+    """Gives the judge; of images, with the classes of those that it is to judge."""
     if isinstance(judge, nn.Module):
         return judge
     domain = data.open_target(judge)
     domain.require_labels()
+    check_classes(contents, domain)
     return domain
 
 

@@ -321,6 +321,7 @@ def _check_source(source: ImageDomain, settings: MethodConfig, semantic: Semanti
     """Refuses, before there is a run folder, what would fail later.
 
     Raises:
+        DomainError: the classifier's classes have other names.
         LabelMissingError: the semantic term has no labels.
         ValueError: other channels than configured, or an unknown or unsuitable classifier.
     """
@@ -330,11 +331,11 @@ def _check_source(source: ImageDomain, settings: MethodConfig, semantic: Semanti
             "give one count for both, for example --channels 3"
         )
     if semantic.weight > 0.0:
-        classes = source.class_count
+        classes = source.class_count  # or an error that says what lacks labels
         if semantic.classifier is None:
             build_classifier(semantic.fit.classifier, source.channels, classes, 0)
         else:
-            check_classifier(load_classifier(semantic.classifier), source, classes, semantic.classifier)
+            check_classifier(semantic.classifier, source)
 
 
 def _semantic_classifier(

@@ -17,9 +17,9 @@ from munitaug.kernel import images_to_styles, translate_images
 from munitaug.methods import DistanceGan
 from munitaug.recipes import preview
 from munitaug.recipes.sheets import SheetRow, SheetSection
-from munitaug.types import LabelMissingError
+from munitaug.types import DomainError, LabelMissingError
 from tests.methods.cases import TINY_DISTANCE
-from tests.runs import toy_domain
+from tests.runs import toy_domain, toy_images
 
 
 def flat_domain(count: int = 12) -> ArrayDomain:
@@ -252,6 +252,16 @@ class TestJudge:
     def test_needs_labels_to_learn_from(self, tiny_run: Path, out: Path) -> None:
         with pytest.raises(LabelMissingError, match="judges has no labels"):
             preview(tiny_run, toy_domain(), out, judge=toy_domain("judges", labelled=False))
+
+    def test_needs_the_classes_that_it_is_to_judge(self, tiny_run: Path, out: Path) -> None:
+        images, labels = toy_images(6, 0)
+        source, judge = (
+            ArrayDomain(name, images, labels, classes)
+            for name, classes in (("pets", ("cat", "dog", "horse")), ("judges", ("dog", "cat", "horse")))
+        )
+        with pytest.raises(DomainError, match="pets and judges have the same classes in another order"):
+            preview(tiny_run, source, out, judge=judge)
+        assert not out.exists()
 
 
 class TestNearest:

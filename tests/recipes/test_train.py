@@ -22,7 +22,7 @@ from munitaug.data.domain import ArrayDomain
 from munitaug.recipes import SemanticOptions, train
 from munitaug.recipes.classifier import load_classifier, save_classifier
 from munitaug.types import CheckpointError, DomainError, LabelMissingError
-from tests.runs import SIDE, TINY_FIT, TINY_GREY, TINY_TRAINING, toy_domain
+from tests.runs import SIDE, TINY_FIT, TINY_GREY, TINY_TRAINING, toy_domain, toy_images
 
 SEMANTIC = SemanticOptions(1.0, TINY_FIT)
 
@@ -270,6 +270,26 @@ def test_a_classifier_that_does_not_suit_is_refused(channels: int, classes: int,
     assert not (tmp_path / "run").exists()
     with pytest.raises(CheckpointError, match="is missing"):
         run(tmp_path / "run", semantic=SemanticOptions(1.0, TINY_FIT, str(tmp_path / "none.safetensors")))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("dog", "cat", "horse"), r"have the same classes in another order \(cat, dog, horse and dog, cat, horse\)"),
+        (("cat", "dog", "cow"), r"and they are not the same \(cow, horse\)"),
+    ],
+)
+def test_a_classifier_of_other_classes_is_refused(names: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    """By number they would do, and every translation would be pushed towards another class."""
+    images, labels = toy_images(6, 0)
+    source = ArrayDomain("pets", images, labels, ("cat", "dog", "horse"))
+    file = tmp_path / "other.safetensors"
+    save_classifier(file, SmallClassifier(1, 3), "lenet", 1, 3, names)
+    with pytest.raises(DomainError, match=message):
+        run(tmp_path / "run", source=source, semantic=SemanticOptions(1.0, TINY_FIT, str(file)))
+    assert not (tmp_path / "run").exists()
+    save_classifier(file, SmallClassifier(1, 3), "lenet", 1, 3, source.class_names)
+    run(tmp_path / "run", source=source, semantic=SemanticOptions(1.0, TINY_FIT, str(file)))
 
 
 def test_a_run_that_another_process_began_meanwhile_is_refused(
