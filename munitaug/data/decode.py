@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from munitaug.images import array_to_tensor, resize_uint8
@@ -36,8 +36,9 @@ class UnsuitableError(ValueError):
 def decode_file(file: Path | BytesIO) -> Image.Image:
     """Gives the first frame of a file as an upright 8-bit L, LA, RGB or RGBA image.
 
-    EXIF orientation is applied. 1-bit becomes L; a palette becomes RGB, or RGBA if it has transparency; 16-bit grey
-    v becomes round(v / 257), so that 65535 is 255.
+    EXIF orientation is applied. 1-bit becomes L; a palette becomes RGB; 16-bit grey v becomes round(v / 257), so that
+    65535 is 255. Each has an alpha channel where the file says that a level or colour is transparent. Where a TIFF says
+    that 0 is white, the picture is inverted.
 
     Raises:
         UnreadableError: the file is damaged, truncated or larger than PIL's limit on pixels.
@@ -49,6 +50,7 @@ def decode_file(file: Path | BytesIO) -> Image.Image:
             if limit is not None and opened.width * opened.height > limit:
                 raise UnreadableError(f"{opened.width} x {opened.height} px is over PIL's limit of {limit} pixels")
             opened.load()
+            inverted = _is_inverted(opened)
             upright = ImageOps.exif_transpose(opened)
     except UnreadableError:
         raise
@@ -56,7 +58,15 @@ def decode_file(file: Path | BytesIO) -> Image.Image:
         raise UnreadableError("not an image of any known format") from error
     except Exception as error:  # PIL's readers raise a dozen unrelated types for a damaged file
         raise UnreadableError(f"{error}" or type(error).__name__) from error
-    return to_eight_bit(upright)
+    picture = to_eight_bit(upright)
+    return ImageOps.invert(picture) if inverted else picture
+
+
+def _is_inverted(opened: Image.Image) -> bool:
+    """Says whether 0 is white in the file and still is in PIL's image of it, as in a TIFF of 16-bit grey."""
+    tags = getattr(opened, "tag_v2", {})
+    white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return white_is_zero and opened.format == "TIFF" and opened.mode in _SIXTEEN_BIT_MODES
 
 
 def match_mode(image: Image.Image, channels: int) -> Image.Image:
@@ -105,7 +115,7 @@ def to_eight_bit(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_MODES:
         return _sixteen_to_eight_bit(image)
     if image.mode == "1":
-        return image.convert("L")
+        return image.convert("LA" if image.has_transparency_data else "L")
     if image.mode == "P" or (image.mode in ("L", "RGB") and image.has_transparency_data):
         colour = "RGBA" if image.mode != "L" else "LA"
         return image.convert(colour if image.has_transparency_data else "RGB")
@@ -125,5 +135,8 @@ def _sixteen_to_eight_bit(image: Image.Image) -> Image.Image:
         raise UnsuitableError(
             f"32-bit grey with values from {values.min()} to {values.max()}; expected at most 16 bits: 0 to 65535"
         )
-    levels = (values + _LEVELS_PER_BYTE // 2) // _LEVELS_PER_BYTE
-    return Image.fromarray(levels.astype(np.uint8))
+    levels = Image.fromarray(((values + _LEVELS_PER_BYTE // 2) // _LEVELS_PER_BYTE).astype(np.uint8))
+    if not image.has_transparency_data:
+        return levels
+    alpha = Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8))
+    return Image.merge("LA", (levels, alpha))

@@ -5,11 +5,12 @@ import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from torch.utils.data import DataLoader
 
 from munitaug.data.folder import FolderDomain
@@ -146,6 +147,27 @@ def test_sixteen_bit_grey_is_scaled_to_eight(tmp_path: Path, extension: str) -> 
     domain = FolderDomain(tmp_path)
     assert domain.channels == 1
     assert domain[0][0][0, 0, :6].tolist() == [0, 0, 1, 1, 128, 255]
+
+
+@pytest.mark.parametrize("levels", [np.uint8, np.uint16])
+def test_a_tiff_in_which_0_is_white_is_read_so(tmp_path: Path, levels: type[np.unsignedinteger[Any]]) -> None:
+    """PIL turns 8-bit levels round, in writing and reading, and leaves those of 16 bits alone."""
+    picture = np.full((16, 16), np.iinfo(levels).max, dtype=levels)
+    picture[0, 0] = 0
+    Image.fromarray(picture).save(tmp_path / "a.tif", tiffinfo={TiffImagePlugin.PHOTOMETRIC_INTERPRETATION: 0})
+    written = 0 if levels is np.uint8 else 255
+    assert FolderDomain(tmp_path)[0][0][0, 0, :2].tolist() == [written, 255 - written]
+
+
+def test_a_transparent_level_is_laid_on_white(tmp_path: Path) -> None:
+    levels = np.zeros((16, 16), dtype=np.uint16)
+    levels[0, :3] = [400, 401, 65535]
+    Image.fromarray(levels).save(tmp_path / "deep.png", transparency=400)
+    Image.fromarray(levels > 400).save(tmp_path / "bits.png", transparency=0)
+    bits, deep = FolderDomain(tmp_path, channels=1).images([0, 1])
+    assert bits[0, 0].tolist() == [255] * 16
+    assert deep[0, 0, :4].tolist() == [255, 2, 255, 0]
+    assert FolderDomain(tmp_path)[1][0][1, 0, :4].tolist() == [0, 255, 255, 255]
 
 
 def test_grey_beyond_sixteen_bits_is_refused(tmp_path: Path) -> None:
