@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import warnings
+from argparse import BooleanOptionalAction
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,8 +158,13 @@ def _add_data(parser: ArgumentParser) -> None:
         default=None,
         help="side of the square images in px; default: as the checkpoint was trained, or as they are",
     )
-    add("--invert-source", action="store_true", help="exchange dark and light in the source")
-    add("--invert-target", action="store_true", help="exchange dark and light in the target")
+    for domain in ("source", "target"):
+        add(
+            f"--invert-{domain}",
+            action=BooleanOptionalAction,
+            default=None,
+            help=f"exchange dark and light in the {domain}; default: as the checkpoint was trained, else not",
+        )
     add("--data-root", type=str | None, default=None, help="folder of digit data sets; default: $MUNITAUG_DATA, ./data")
     add("--skip-unreadable", action="store_true", help="leave out broken image files, with a warning")
 

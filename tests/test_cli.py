@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import torch
 from PIL import Image
 
 import munitaug
@@ -375,6 +376,22 @@ def test_photographs_are_brought_to_the_size_of_training(tmp_path: Path) -> None
     larger = run_cli("generate", tmp_path / "run", *given, "--size", "20", "--out", tmp_path / "large.h5")
     assert larger.code == 0, larger.err
     assert munitaug.AugmentedDataset(tmp_path / "large.h5")[0][0].shape == (3, 20, 20)
+
+
+def test_images_keep_the_polarity_of_training(tmp_path: Path) -> None:
+    """What was inverted for training is inverted when the checkpoint is used; unless it is said otherwise."""
+    domains = ("--source", SOURCE, "--target", TARGET)
+    trained = run_cli("train", *domains, *TINY, *SIZE, "--invert-source", "--out", tmp_path / "run")
+    assert trained.code == 0, trained.err
+    originals = []
+    for name, words in (("same", ()), ("other", ("--no-invert-source",))):
+        file = tmp_path / f"{name}.h5"
+        done = run_cli("generate", "--input", SOURCE, *words, tmp_path / "run", "--keep-original", "--out", file)
+        assert done.code == 0, done.err
+        originals.append(munitaug.AugmentedDataset(file)[0][0])
+    assert torch.equal(originals[0], 255 - originals[1])
+    wanted = munitaug.open_domain(SOURCE, channels=1, size=16, invert=True)[0][0]
+    assert torch.equal(originals[0], wanted)
 
 
 def test_printed_configuration_can_be_read_again(tmp_path: Path) -> None:

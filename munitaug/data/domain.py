@@ -31,6 +31,8 @@ class ImageDomain(Dataset[tuple[Tensor, int]], ABC):
         self.name = name
         self.channels = channels
         self.class_names = class_names
+        self.inverted = False
+        """Dark and light were exchanged in reading. A translator wants the polarity that it was trained with."""
 
     @abstractmethod
     def __len__(self) -> int:

@@ -77,7 +77,6 @@ class FolderDomain(ImageDomain):
     ) -> None:
         self.root = Path(root).expanduser().absolute()  # found again after os.chdir
         self.size = size
-        self.invert = invert
         own_name = str(root) if name is None else name
         if channels is not None and channels not in MODE_OF_CHANNELS:
             raise DomainError(f"channels must be 1, 2, 3 or 4, got {channels}")
@@ -89,6 +88,7 @@ class FolderDomain(ImageDomain):
         self.files: tuple[Path, ...] = tuple(files[index] for index in kept)
         shared = _shared_channels(self.root, self.files, readable) if channels is None else channels
         super().__init__(own_name, shared, class_names)
+        self.inverted = invert
         self.sizes: tuple[tuple[int, int], ...] = tuple(sorted({(fact.height, fact.width) for fact in readable}))
         if size is not None:
             self.sizes = ((size, size),)
@@ -110,7 +110,7 @@ class FolderDomain(ImageDomain):
         except (UnreadableError, UnsuitableError) as error:
             raise DomainError(f"{file} could be read when the folder was opened, but not now: {error}") from error
         picture = image_to_tensor(image, self.size)
-        if self.invert:
+        if self.inverted:
             colours = 3 if self.channels > 2 else 1
             picture[:colours] = 255 - picture[:colours]
         return picture, UNLABELLED if self._labels is None else int(self._labels[index])

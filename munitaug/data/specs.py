@@ -78,9 +78,11 @@ def open_domain(
     if named.name == "synthetic-digits":
         return _open_synthetic(named, channels=channels, size=size, invert=invert, seed=seed)
     root = Path(data_root or os.environ.get(DATA_ROOT_VARIABLE) or DEFAULT_DATA_ROOT).expanduser()
-    return load_digits_domain(
+    domain = load_digits_domain(
         named.name, named.split, root, channels=channels, size=size, invert=invert, count=named.count
     )
+    domain.inverted = invert
+    return domain
 
 
 def parse_spec(spec: str | os.PathLike[str]) -> NamedSpec | None:
@@ -118,7 +120,9 @@ def _open_synthetic(
     protocol: Protocol = "numbers" if channels == 3 else "print"
     name = f"{named.name}:{named.split}"
     domain = SyntheticDigits(protocol, named.split, named.count, size=size, invert=invert, seed=seed, name=name)
-    return domain.render_all()
+    rendered = domain.render_all()
+    rendered.inverted = invert
+    return rendered
 
 
 def _unknown(spec: str, name: str) -> str:

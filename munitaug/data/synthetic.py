@@ -83,7 +83,7 @@ class SyntheticDigits(ImageDomain):
         self.split: Split = split
         self.count = DEFAULT_COUNTS[protocol, split] if count is None else count
         self.size = size
-        self.invert = invert
+        self.inverted = invert
         self.seed = seed
 
     def __len__(self) -> int:
@@ -98,7 +98,7 @@ class SyntheticDigits(ImageDomain):
             ImportError: matplotlib, which brings the fonts, is not installed.
         """
         native, digit = self._render(range(self.count)[index])
-        return fit_images(native[None], channels=None, size=self.size, invert=self.invert)[0], digit
+        return fit_images(native[None], channels=None, size=self.size, invert=self.inverted)[0], digit
 
     @property
     def labels(self) -> Tensor:
@@ -112,7 +112,7 @@ class SyntheticDigits(ImageDomain):
         """
         quiet = True if self.count < _PROGRESS_FROM else None
         items = [self._render(index) for index in tqdm(range(self.count), desc=self.name, unit="image", disable=quiet)]
-        images = fit_images(torch.stack([i for i, _ in items]), channels=None, size=self.size, invert=self.invert)
+        images = fit_images(torch.stack([i for i, _ in items]), channels=None, size=self.size, invert=self.inverted)
         return ArrayDomain(self.name, images, torch.tensor([digit for _, digit in items]), self.class_names)
 
     def _generator(self, index: int) -> np.random.Generator:

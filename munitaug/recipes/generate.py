@@ -86,7 +86,7 @@ def generate(
     stripe = Stripe(rank, count)
     own_device = ranks.device_of_rank(resolve_device(device), apart=True)
     translator = shared_translator(checkpoint, direction, own_device, precision, compile)
-    data = data.like(checkpoint)
+    data = data.like(checkpoint, direction)
     domain = data.open_source(source)
     styles = style_source(style, translator.style_dim, translator.style_bank.cpu(), truncation)
     index = read_index(find_checkpoint(checkpoint))

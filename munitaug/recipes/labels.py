@@ -99,7 +99,7 @@ def label_preservation(
     index = read_index(find_checkpoint(checkpoint))
     translator = shared_translator(checkpoint, direction, resolve_device(device))
     styles = style_source(style, translator.style_dim, translator.style_bank.cpu(), truncation)
-    data = data.like(checkpoint)
+    data = data.like(checkpoint, direction)
     domain = data.open_source(source)
     labels = domain.require_labels()
     wanted = _recorded_target(checkpoint, direction) if judge is None else judge

@@ -17,7 +17,7 @@ from munitaug.data.domain import ImageDomain
 from munitaug.data.specs import open_domain
 from munitaug.files import only_writer, write_text
 from munitaug.settings import differences
-from munitaug.types import CheckpointError
+from munitaug.types import CheckpointError, split_direction
 
 Json = Any  # the value of a JSON document
 CONFIG_NAME = "config.json"
@@ -33,16 +33,17 @@ class DataOptions:
         channels: 1 (grey) or 3 (RGB) for both domains; None keeps what the images have, or suits the checkpoint.
         size: side of the square images in px: the centre square, resized. None keeps what the images have, or takes
             the size that the checkpoint was trained with, if one was asked for then.
-        invert_source: exchange dark and light in the source.
-        invert_target: exchange dark and light in the target.
+        invert_source: exchange dark and light in the source; None does as in the checkpoint's training, if there is a
+            checkpoint and its training read those images from a folder or a named domain.
+        invert_target: the same of the target.
         data_root: folder of the digit data sets; None takes $MUNITAUG_DATA, then ./data.
         skip_unreadable: leave out files that cannot be read, with a warning, instead of stopping.
     """
 
     channels: int | None = None
     size: int | None = None
-    invert_source: bool = False
-    invert_target: bool = False
+    invert_source: bool | None = None
+    invert_target: bool | None = None
     data_root: str | None = None
     skip_unreadable: bool = False
 
@@ -64,36 +65,46 @@ class DataOptions:
 
     def open_source(self, domain: str | Path | ImageDomain) -> ImageDomain:
         """Gives the source domain of a spec; a domain as it is. Raises as :meth:`open` does."""
-        return domain if isinstance(domain, ImageDomain) else self.open(domain, invert=self.invert_source)
+        return domain if isinstance(domain, ImageDomain) else self.open(domain, invert=bool(self.invert_source))
 
     def open_target(self, domain: str | Path | ImageDomain) -> ImageDomain:
         """Gives the target domain of a spec; a domain as it is. Raises as :meth:`open` does."""
-        return domain if isinstance(domain, ImageDomain) else self.open(domain, invert=self.invert_target)
+        return domain if isinstance(domain, ImageDomain) else self.open(domain, invert=bool(self.invert_target))
 
-    def like(self, checkpoint: str | Path) -> DataOptions:
-        """Gives these options, with the channels and the size of a checkpoint's training where they are left open.
+    def like(self, checkpoint: str | Path, direction: str = "a2b") -> DataOptions:
+        """Gives these options, with channels, size and polarity of a checkpoint's training where they are left open.
+
+        Args:
+            checkpoint: or a run folder.
+            direction: whose first domain the source is of, and whose second the target.
 
         Raises:
             CheckpointError: there is no checkpoint.
         """
         index = read_index(find_checkpoint(checkpoint))
-        size = index.get("provenance", {}).get("size")  # others may have written something else there
-        trained_size = size if type(size) is int and 0 < size <= MOST_SIDE else None
-        return replace(
-            self,
-            channels=self.channels if self.channels is not None else index["config"].get("channels"),
-            size=self.size if self.size is not None else trained_size,
-        )
+        kept = index.get("provenance", {})  # others may have written something else there
+        trained = {
+            "channels": index["config"].get("channels"),
+            "size": kept.get("size") if type(kept.get("size")) is int and 0 < kept["size"] <= MOST_SIDE else None,
+        }
+        names = index["config"].get("domains") or "ab"
+        for option, key in zip(("invert_source", "invert_target"), split_direction(direction), strict=True):
+            facts = kept.get("source" if key in ("a", names[0]) else "target")
+            trained[option] = isinstance(facts, dict) and facts.get("inverted") is True
+        return replace(self, **{name: value for name, value in trained.items() if getattr(self, name) is None})
 
 
 def domain_facts(domain: ImageDomain, *, labels: bool = True) -> dict[str, Json]:
     """Gives what tells a domain apart: name, images, (C, H, W) of the first one, and the fingerprint's beginning.
 
+    And "inverted", if dark and light were exchanged.
+
     Args:
         domain: with one image at least.
         labels: they matter, too.
     """
-    return {
+    inverted = {"inverted": True} if domain.inverted else {}
+    return inverted | {
         "name": domain.name,
         "images": len(domain),
         "shape": list(domain.checked_image(0).shape),

@@ -102,7 +102,7 @@ def preview(
         translator = checkpoint
     else:
         translator = shared_translator(checkpoint, direction, resolve_device(device))
-        data = data.like(checkpoint)
+        data = data.like(checkpoint, direction)
     if translator.style_dim == 0:
         wishes.check_without_styles(has_exemplars=exemplars is not None)
     sampler = style_source(style, translator.style_dim, translator.style_bank.cpu(), truncation)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from munitaug.checkpoint import save_method
-from munitaug.methods import Munit
-from munitaug.recipes.options import DataOptions, refuse_existing_run, start_run
+from munitaug.methods import MultiDomain, MultiDomainConfig, Munit
+from munitaug.recipes.options import DataOptions, domain_facts, refuse_existing_run, start_run
 from munitaug.types import CheckpointError, DomainError
 from tests.tiny import TINY
 
@@ -102,8 +103,38 @@ def test_what_others_wrote_into_a_checkpoint_is_no_size(kept: dict[str, object],
 
 def test_a_checkpoint_gives_channels_and_size_that_are_left_open(tmp_path: Path) -> None:
     save_method(Munit(TINY), tmp_path / "checkpoint", {"size": 20})
-    assert DataOptions(invert_source=True).like(tmp_path) == DataOptions(channels=3, size=20, invert_source=True)
-    assert DataOptions(channels=1, size=32).like(tmp_path / "checkpoint") == DataOptions(channels=1, size=32)
+    assert DataOptions(invert_source=True).like(tmp_path) == DataOptions(3, 20, True, False)
+    assert DataOptions(channels=1, size=32).like(tmp_path / "checkpoint") == DataOptions(1, 32, False, False)
+
+
+def test_a_checkpoint_gives_the_polarity_of_its_training(tmp_path: Path) -> None:
+    """Of either direction, and of named domains, of which the first is the source; what is said decides."""
+    domains = replace(MultiDomainConfig.preset("small"), domains=("x", "y", "z"))
+    kept = {"source": {"inverted": True}, "target": {"name": "night"}}
+    save_method(Munit(TINY), tmp_path / "two", kept)
+    save_method(MultiDomain(domains), tmp_path / "several", kept)
+    for checkpoint, direction, polarity in (
+        ("two", "a2b", (True, False)),
+        ("two", "b2a", (False, True)),
+        ("several", "a2b", (True, False)),
+        ("several", "z:x", (False, True)),
+        ("several", "y:z", (False, False)),
+    ):
+        data = DataOptions().like(tmp_path / checkpoint, direction)
+        assert (data.invert_source, data.invert_target) == polarity
+    assert DataOptions(invert_source=False).like(tmp_path / "two").invert_source is False
+    assert DataOptions(invert_target=True).like(tmp_path / "two").invert_target is True
+
+
+@pytest.mark.parametrize("spec", ["folder", "synthetic-digits:train:3", "digits:train:3"])
+def test_a_domain_says_whether_it_was_inverted(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Image.new("L", (16, 16), 10).save("folder/a.png")
+    for inverted in (False, True):
+        domain = DataOptions(size=16, invert_source=inverted).open_source(spec)
+        assert domain.inverted == inverted
+        assert domain_facts(domain).get("inverted", False) == inverted
 
 
 def test_where_there_is_no_checkpoint_nothing_is_like_it(tmp_path: Path) -> None:
