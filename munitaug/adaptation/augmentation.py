@@ -53,7 +53,9 @@ class ClassicAugmentation:
         """
         count, device = len(images), images.device
         draw = on_device(torch.rand(count, 8, generator=generator) * 2.0 - 1.0, device)
-        grid = F.affine_grid(self._matrices(draw), list(images.shape), align_corners=False)
+        grid = F.affine_grid(
+            self._matrices(draw, images.shape[2] / images.shape[3]), list(images.shape), align_corners=False
+        )
         moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
         contrast = 1.0 + self.contrast * draw[:, 6].view(-1, 1, 1, 1)
         deviation = self.noise * draw[:, 7].abs().view(-1, 1, 1, 1)
@@ -70,12 +72,19 @@ class ClassicAugmentation:
         grid = F.affine_grid(still, list(images.shape), align_corners=False) + moves.permute(0, 2, 3, 1)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
-    def _matrices(self, draw: Tensor) -> Tensor:
-        """Gives N x 2 x 3 sampling matrices of N x 8 numbers in [-1, 1]."""
+    def _matrices(self, draw: Tensor, aspect: float) -> Tensor:
+        """Gives N x 2 x 3 sampling matrices of N x 8 numbers in [-1, 1].
+
+        Turns and shears are of pixels; the matrices are of coordinates in which either side has the length 2.
+
+        Args:
+            draw: N x 8.
+            aspect: height by width.
+        """
         angle = draw[:, 0] * (self.rotation_deg * math.pi / 180.0)
         cos, sin = angle.cos(), angle.sin()
         wide, high = 1.0 + self.scale * draw[:, 1], 1.0 + self.scale * draw[:, 2]
         shear = self.shear * draw[:, 3]
-        first = torch.stack([cos / wide, (shear * cos - sin) / wide, 2.0 * self.shift * draw[:, 4]], dim=1)
-        second = torch.stack([sin / high, (shear * sin + cos) / high, 2.0 * self.shift * draw[:, 5]], dim=1)
+        first = torch.stack([cos / wide, (shear * cos - sin) / wide * aspect, 2.0 * self.shift * draw[:, 4]], dim=1)
+        second = torch.stack([sin / high / aspect, (shear * sin + cos) / high, 2.0 * self.shift * draw[:, 5]], dim=1)
         return torch.stack([first, second], dim=1)

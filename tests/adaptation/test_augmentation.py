@@ -135,6 +135,21 @@ def test_without_elastic_moves_nothing_more_is_drawn() -> None:
 
 def test_width_and_height_are_scaled_by_themselves() -> None:
     draw = torch.rand(20, 8) * 2.0 - 1.0
-    matrices = ClassicAugmentation(rotation_deg=0.0, shear=0.0, scale=0.5, shift=0.0)._matrices(draw)
+    matrices = ClassicAugmentation(rotation_deg=0.0, shear=0.0, scale=0.5, shift=0.0)._matrices(draw, 1.0)
     torch.testing.assert_close(matrices[:, 0, 0], 1.0 / (1.0 + 0.5 * draw[:, 1]))
     torch.testing.assert_close(matrices[:, 1, 1], 1.0 / (1.0 + 0.5 * draw[:, 2]))
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 128), (100, 20), (16, 16)])
+def test_a_turn_is_a_turn_on_images_that_are_not_square(height: int, width: int) -> None:
+    """In pixels; the matrices are of coordinates in which either side has the length 2."""
+    matrices = ClassicAugmentation(12.0, 0.0, 0.0, 0.0)._matrices(torch.rand(20, 8) * 2.0 - 1.0, height / width)
+    sides = torch.tensor([width, height]) / 2.0
+    of_pixels = sides[:, None] * matrices[:, :, :2] / sides
+    torch.testing.assert_close(of_pixels @ of_pixels.mT, torch.eye(2).expand(20, 2, 2))
+    assert float(of_pixels[:, 0, 1].abs().max()) > 0.1
+
+
+def test_a_shear_is_a_share_of_the_height() -> None:
+    matrices = ClassicAugmentation(0.0, 0.2, 0.0, 0.0)._matrices(torch.ones(1, 8), 32 / 128)
+    assert matrices[0].tolist() == [[1.0, pytest.approx(0.2 * 32 / 128), 0.0], [0.0, 1.0, 0.0]]
