@@ -9,6 +9,8 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
@@ -81,14 +83,35 @@ def match_mode(image: Image.Image, channels: int) -> Image.Image:
 
 
 def image_to_tensor(image: Image.Image, size: int | None) -> Tensor:
-    """Gives uint8 C x H x W, or C x size x size: the centre square, resized antialiased bilinear."""
+    """Gives uint8 C x H x W, or C x size x size: the centre square, resized antialiased bilinear.
+
+    Where there is transparency, colours are weighted by it, so that those of transparent pixels do not show.
+    """
     picture = array_to_tensor(np.array(image))
     if size is None:
         return picture
     height, width = picture.shape[1:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return resize_uint8(picture[None, :, top : top + side, left : left + side], size)[0]
+    square = picture[None, :, top : top + side, left : left + side]
+    return (resize_uint8 if len(picture) % 2 else _resize_transparent)(square, size)[0]
+
+
+def _resize_transparent(images: Tensor, size: int) -> Tensor:
+    """Gives uint8 N x C x size x size of images whose last channel is alpha."""
+    if images.shape[-2:] == (size, size):
+        return images
+    colours, alpha = images[:, :-1].float(), images[:, -1:].float()
+    weighted = F.interpolate(
+        torch.cat([colours * alpha, alpha], dim=1),
+        size=(size, size),
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    )
+    colours, alpha = weighted[:, :-1], weighted[:, -1:]
+    straight = torch.where(alpha > 0.0, colours / alpha, 0.0)
+    return torch.cat([straight, alpha], dim=1).round_().clamp_(0.0, 255.0).to(torch.uint8)
 
 
 def check_size(image: Image.Image, size: int | None) -> None:

@@ -107,6 +107,20 @@ def test_transparency_is_laid_on_white_when_colour_is_asked_for(tmp_path: Path) 
     assert FolderDomain(tmp_path, channels=1)[0][0][0, 5, 12] == 255
 
 
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_colours_of_transparent_pixels_do_not_show_after_resizing(mode: str, tmp_path: Path) -> None:
+    """A white disc on nothing stays white at its edge, whatever colour nothing has."""
+    pixels = np.zeros((64, 64, len(mode)), dtype=np.uint8)
+    rows, columns = np.mgrid[:64, :64] - 31.5
+    pixels[rows**2 + columns**2 < 400] = 255
+    Image.fromarray(pixels, mode).save(tmp_path / "a.png")
+    small = FolderDomain(tmp_path, size=16)[0][0]
+    assert small.shape == (len(mode), 16, 16)
+    assert small[:-1, small[-1] > 0].unique().tolist() == [255]
+    wanted = np.asarray(Image.open(tmp_path / "a.png").getchannel("A").resize((16, 16), Image.Resampling.BILINEAR))
+    assert float((small[-1].int() - torch.from_numpy(wanted.copy()).int()).abs().max()) <= 1.0
+
+
 def test_grey_and_colour_turn_into_one_another(write_image: WriteImage, tmp_path: Path) -> None:
     pixels = pixels_of(write_image("colour/a.png")).double()
     luminance = 0.299 * pixels[0] + 0.587 * pixels[1] + 0.114 * pixels[2]
