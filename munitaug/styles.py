@@ -8,7 +8,7 @@ Floor 2: imports settings and types; scikit-learn only where a mixture is fitted
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -28,6 +28,14 @@ class StyleSource(ABC):
     @abstractmethod
     def sample(self, n: int, k: int, generator: torch.Generator) -> Tensor:
         """Gives n x k x style_dim float32 codes on the CPU: k for each of n images."""
+
+
+@runtime_checkable
+class ClassStyles(Protocol):
+    """A style source that goes by the class of the image."""
+
+    def sample_for(self, labels: Tensor, k: int, generator: torch.Generator) -> Tensor:
+        """Gives n x k x style_dim codes for n labels."""
 
 
 class PriorStyles(StyleSource):

@@ -28,7 +28,7 @@ from munitaug.networks.modes import evaluation_mode
 from munitaug.offline.parts import PartsFolder, PartUnfinishedError
 from munitaug.offline.plan import Plan, Stripe, make_plan
 from munitaug.random import torch_generator
-from munitaug.styles import StyleSource
+from munitaug.styles import ClassStyles, StyleSource
 from munitaug.threads import Behind, ahead
 from munitaug.translator import Translator
 from munitaug.types import UNLABELLED, DomainError
@@ -68,9 +68,10 @@ def generate(
     With shards, any number of processes may share the work: each makes those of its stripe, and the last one the
     index. The bytes of a shard depend on its place among the shards, not on the processes.
 
-    The style of variant k of image i depends on (seed, i, k) alone. Pixels depend on the batch size only through the
-    rounding of the device's arithmetic: mostly hidden by the rounding to 8 bits, but not promised; at one batch size
-    they repeat on one device (on a GPU as far as its kernels are deterministic).
+    The style of variant k of image i depends on (seed, i, k) alone; and on the image's label, where styles go by it.
+    Pixels depend on the batch size only through the rounding of the device's arithmetic: mostly hidden by the rounding
+    to 8 bits, but not promised; at one batch size they repeat on one device (on a GPU as far as its kernels are
+    deterministic).
 
     Args:
         translator: is used in evaluation mode on the device of its weights, and put back as it was.
@@ -125,12 +126,16 @@ def generate(
     return output
 
 
-def item_styles(styles: StyleSource, seed: int, item: int | str, variants: int) -> Tensor:
+def item_styles(styles: StyleSource, seed: int, item: int | str, variants: int, label: int = UNLABELLED) -> Tensor:
     """Gives 1 x K x S float32 codes of one source image, a number or a path.
 
-    Code k is a function of (seed, item, k) alone.
+    Code k is a function of (seed, item, k) alone, and of the label where styles go by it (ClassBankStyles).
     """
-    draws = [styles.sample(1, 1, torch_generator(seed, "style", item, variant)) for variant in range(variants)]
+    generators = [torch_generator(seed, "style", item, variant) for variant in range(variants)]
+    if isinstance(styles, ClassStyles):
+        draws = [styles.sample_for(torch.tensor([label]), 1, generator) for generator in generators]
+    else:
+        draws = [styles.sample(1, 1, generator) for generator in generators]
     return torch.cat(draws, dim=1).float()
 
 
@@ -229,7 +234,14 @@ class _PartMaker:
     def read(self, part: int, batch: range) -> _Read:
         """Gives a batch of source images and their codes."""
         originals = self._originals(batch)
-        codes = torch.cat([item_styles(self.styles, self.plan.seed, item, self.plan.variants) for item in batch])
+        plan = self.plan
+        labels = self.labels[batch.start : batch.stop].tolist()
+        codes = torch.cat(
+            [
+                item_styles(self.styles, plan.seed, item, plan.variants, label)
+                for item, label in zip(batch, labels, strict=True)
+            ]
+        )
         if self.device.type == "cuda":
             with torch.cuda.device(self.device):  # a thread begins with the first GPU, which may be another's
                 originals, codes = originals.pin_memory(), codes.pin_memory()

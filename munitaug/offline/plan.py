@@ -21,7 +21,7 @@ from munitaug.images import images_to_model, match_channels
 from munitaug.kernel import translator_device
 from munitaug.random import torch_generator
 from munitaug.settings import whole_number
-from munitaug.styles import StyleSource
+from munitaug.styles import ClassStyles, StyleSource
 from munitaug.translator import NO_STYLES, Translator
 from munitaug.types import MIN_SIDE, DomainError
 
@@ -167,7 +167,7 @@ def make_plan(
         "precision": translator.precision,
         "compiled": translator.compiled,
         "weights_sha256": weights_sha256(translator),
-        "styles_sha256": styles_sha256(styles, translator.style_dim),
+        "styles_sha256": styles_sha256(styles, translator.style_dim, domain.labels),
         "source_sha256": domain.fingerprint(),
     }
     header = header_attributes(
@@ -234,11 +234,11 @@ def weights_sha256(translator: Translator) -> str:
     return digest.hexdigest()
 
 
-def styles_sha256(styles: StyleSource, style_dim: int) -> str:
-    """Gives the SHA-256 of a few draws: tells style sources apart.
+def styles_sha256(styles: StyleSource, style_dim: int, labels: Tensor | None) -> str:
+    """Gives the SHA-256 of a few draws: tells style sources apart, for the images with these labels.
 
     Raises:
-        ValueError: the source's codes are not as long as the translator's.
+        ValueError: the source's codes are not as long as the translator's, or there are none of a class.
     """
     codes = styles.sample(1, 8, torch_generator("styles_sha256"))
     if codes.shape != (1, 8, style_dim):
@@ -246,7 +246,11 @@ def styles_sha256(styles: StyleSource, style_dim: int) -> str:
             f"the translator takes style codes of {style_dim} numbers, but this style source gives "
             f"{codes.shape[-1]}; make the source with style_dim={style_dim}"
         )
-    return hashlib.sha256(_bytes(codes)).hexdigest()
+    digest = hashlib.sha256(_bytes(codes))
+    if isinstance(styles, ClassStyles) and labels is not None:
+        classes = labels.unique()
+        digest.update(_bytes(styles.sample_for(classes, 8, torch_generator("styles_sha256", "classes"))))
+    return digest.hexdigest()
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -205,7 +205,12 @@ class _Generator:
         """Gives the rows of a batch: a table of Arrow, or the columns of WebDataset."""
         job = self.job
         images, keys, labels = self._read(batch)
-        codes = torch.cat([item_styles(job.styles, job.seed, key, job.variants) for key in keys])
+        codes = torch.cat(
+            [
+                item_styles(job.styles, job.seed, key, job.variants, int(label))
+                for key, label in zip(keys, labels, strict=True)
+            ]
+        )
         made = translate_images(self.translator, images, codes)
         first = 0
         if job.keep_original:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import PIL.Image
 import pytest
@@ -19,7 +20,7 @@ from torchvision import tv_tensors
 import munitaug
 from munitaug.data.domain import ArrayDomain
 from munitaug.offline.generate import generate, item_styles
-from munitaug.styles import PriorStyles, StyleSource
+from munitaug.styles import ClassBankStyles, PriorStyles, StyleSource
 from munitaug.transforms import MUNITTransform, VariantDataset, variant_collate
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.samples import find_class
@@ -114,6 +115,25 @@ def test_images_are_those_of_a_generated_file(tmp_path: Path) -> None:
             assert row_label == label
             difference = (row.int() - variant.as_subclass(Tensor).int()).abs().max()
             assert int(difference) <= (0 if k == 0 else 1)  # rounding of sums may differ by batch size
+
+
+def test_styles_by_class_are_those_of_a_generated_file(tmp_path: Path) -> None:
+    """So each image gets codes of its own class, from either; and an image of a class without codes is refused."""
+    labels = torch.tensor([0, 1, 2, 1, 0, 2])
+    domain = ArrayDomain("six", torch.zeros(6, 3, 16, 16, dtype=torch.uint8), labels)
+    bank = ClassBankStyles(torch.randn(30, 2), torch.arange(30) % 3)
+    translator = frozen(BrightnessTranslator())
+    file = generate(translator, domain, tmp_path / "x.h5", styles=bank, variants=K, seed=5, progress=False)
+    data = VariantDataset(domain, translator, style=bank, variants=K, seed=5)
+    with h5py.File(file) as written:
+        codes = torch.from_numpy(np.asarray(written["style"])).view(6, K, 2)
+    for item, label in enumerate(labels.tolist()):
+        assert torch.equal(codes[item], data.styles(item))
+        assert all((bank.codes[bank.labels == label] == code).all(dim=1).any() for code in codes[item])
+    lacking = ClassBankStyles(torch.randn(4, 2), torch.tensor([0, 0, 1, 1]))
+    with pytest.raises(ValueError, match="there is no code of class 2"):
+        generate(translator, domain, tmp_path / "y.h5", styles=lacking, progress=False)
+    assert not (tmp_path / "y.h5.parts").exists()
 
 
 def test_order_and_batches_change_nothing() -> None:
@@ -243,7 +263,7 @@ class ZeroStyles(StyleSource):
 def test_mix_of_directions_is_drawn_for_each_variant(monkeypatch: pytest.MonkeyPatch) -> None:
     """One direction gives brightness 0.5, the other that of the image + 0.1; a quarter of 200 is to be of that one."""
     ways = {"a2b": frozen(BrightnessTranslator()), "b2a": frozen(ShiftTranslator())}
-    monkeypatch.setattr("munitaug.checkpoint.checkpoint_sha256", lambda path: "0")
+    monkeypatch.setattr("munitaug.checkpoint.identity_sha256", lambda path: "0")
     monkeypatch.setattr("munitaug.checkpoint.shared_translator", lambda path, direction, device: ways[direction])
     source = Items(*((torch.zeros(3, 16, 16), 0) for _ in range(100)))
     mix = VariantDataset(source, "somewhere", variants=2, style=ZeroStyles(), direction={"a2b": 0.75, "b2a": 0.25})
