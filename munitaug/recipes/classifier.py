@@ -16,6 +16,7 @@ from munitaug._version import __version__
 from munitaug.adaptation import ClassicAugmentation, FitSettings, build_classifier, fit, make_task, source_batches
 from munitaug.data.domain import ImageDomain, check_class_names
 from munitaug.default_device import on_cpu_by_default
+from munitaug.files import sha256_of
 from munitaug.images import uint8_to_model
 from munitaug.networks.modes import with_gradients
 from munitaug.random import on_device, seed_of
@@ -138,12 +139,22 @@ def check_classifier(path: str | Path, domain: ImageDomain) -> None:
     check_class_names(domain, str(path), class_names)
 
 
-def _read(path: str | Path) -> tuple[nn.Module, tuple[str, ...]]:
-    """Gives the classifier in a file, and the names of its classes, if it has any."""
+def classifier_sha256(path: str | Path) -> str:
+    """Gives the SHA-256 of the file that :func:`load_classifier` reads."""
+    return sha256_of(_file(path))
+
+
+def _file(path: str | Path) -> Path:
     path = Path(path).expanduser()
     file = path / CLASSIFIER_FILE if path.is_dir() else path
     if not file.is_file():
         raise CheckpointError(f"{file} is missing; expected the classifier that munitaug adapt or train writes")
+    return file
+
+
+def _read(path: str | Path) -> tuple[nn.Module, tuple[str, ...]]:
+    """Gives the classifier in a file, and the names of its classes, if it has any."""
+    file = _file(path)
     try:
         tensors, words = load_tensors(file, (FACTS_KEY,))
         facts: Json = json.loads(words[FACTS_KEY])

@@ -23,6 +23,7 @@ from munitaug.data.domain import ImageDomain
 from munitaug.data.kept import keep_decoded
 from munitaug.data.loader import MultiDomainLoader, PairLoader, UnpairedLoader
 from munitaug.default_device import on_cpu_by_default
+from munitaug.files import sha256_of
 from munitaug.images import uint8_to_model
 from munitaug.kernel import style_codes
 from munitaug.method import Method, MethodConfig
@@ -33,6 +34,7 @@ from munitaug.random import random_permutation
 from munitaug.recipes.classifier import (
     CLASSIFIER_FILE,
     check_classifier,
+    classifier_sha256,
     load_classifier,
     save_classifier,
     train_classifier,
@@ -153,6 +155,8 @@ def train(
     if training.tensorboard:
         summary_writer()  # or the package
     facts = _facts(core, training, semantic, domains) | {"size": data.size}
+    if vgg_weights is not None:
+        facts["vgg_sha256"] = sha256_of(Path(vgg_weights))
     run = _Run(core, domains, loader, training, semantic, Path(out).expanduser(), facts, progress)
     with ranks.together(resolve_device(training.device)):
         _refuse_unlike_ranks(facts | {"accumulate": training.accumulate})
@@ -277,12 +281,15 @@ def _facts(
     """
     source, target, *others = (domain_facts(domain, labels=index == 0) for index, domain in enumerate(domains.values()))
     several = {"others": others} if others else {}
+    asked = {}
+    if semantic.weight > 0.0 and semantic.classifier is not None:
+        asked = {"classifier_sha256": classifier_sha256(semantic.classifier)}
     return several | {
         "munitaug": __version__,
         "method": core.name,
         "config": dataclasses.asdict(core.config),  # type: ignore[call-overload]
         "training": {name: value for name, value in dataclasses.asdict(training).items() if name not in MAY_CHANGE},
-        "semantic": dataclasses.asdict(semantic),
+        "semantic": dataclasses.asdict(semantic) | asked,
         "source": source,
         "target": target,
     }

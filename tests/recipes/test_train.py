@@ -8,12 +8,13 @@ import json
 import shutil
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from munitaug import files
 from munitaug.adaptation import FitSettings, SmallClassifier
@@ -270,6 +271,23 @@ def test_a_classifier_that_does_not_suit_is_refused(channels: int, classes: int,
     assert not (tmp_path / "run").exists()
     with pytest.raises(CheckpointError, match="is missing"):
         run(tmp_path / "run", semantic=SemanticOptions(1.0, TINY_FIT, str(tmp_path / "none.safetensors")))
+
+
+def test_files_that_were_replaced_meanwhile_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier and feature weights decide a run as much as its settings do."""
+    monkeypatch.setattr(import_module("munitaug.recipes.train"), "load_vgg_features", lambda path: nn.Identity())
+    file, vgg = tmp_path / "classifier.safetensors", tmp_path / "vgg.safetensors"
+    save_classifier(file, SmallClassifier(1, 3), "lenet", 1, 3)
+    vgg.write_text("one")
+    semantic = SemanticOptions(1.0, TINY_FIT, str(file))
+    run(tmp_path / "run", semantic=semantic, vgg_weights=vgg)
+    run(tmp_path / "run", semantic=semantic, vgg_weights=vgg, resume=True)
+    vgg.write_text("another")
+    with pytest.raises(CheckpointError, match="started with other settings: vgg_sha256 was "):
+        run(tmp_path / "run", semantic=semantic, vgg_weights=vgg, resume=True)
+    save_classifier(file, SmallClassifier(1, 3), "lenet", 1, 3)
+    with pytest.raises(CheckpointError, match=r"semantic\.classifier_sha256 was "):
+        run(tmp_path / "run", semantic=semantic, vgg_weights=vgg, resume=True)
 
 
 @pytest.mark.parametrize(
