@@ -34,7 +34,7 @@ from munitaug.networks.modes import with_gradients
 from munitaug.recipes.options import DataOptions, domain_facts, refuse_other_settings
 from munitaug.recipes.pictures import picture
 from munitaug.settings import check_kinds
-from munitaug.types import DomainError
+from munitaug.types import CheckpointError, DomainError
 
 
 @with_gradients
@@ -166,11 +166,16 @@ def _keep_settings(
     """Writes what decides the rows beside them, and refuses to mix rows of different settings.
 
     Raises:
-        CheckpointError: the finished rows were made with other settings.
+        CheckpointError: the finished rows were made with other settings, or it is not known with which.
     """
     beside = path.with_name(path.stem + ".settings.json")
     digest = None if checkpoint is None else checkpoint_sha256(checkpoint)
-    if finished and beside.exists():
+    if finished and not beside.exists():
+        raise CheckpointError(
+            f"{beside} is missing, so it is not known with which settings and images the rows of {path} were made; put "
+            "it back, or choose another --out"
+        )
+    if finished:
         kept = json.loads(beside.read_text(encoding="utf-8")).get("checkpoint_sha256")
         translated = any(row["condition"] in ("munit", "adapt") for row in finished)
         digest = digest or kept

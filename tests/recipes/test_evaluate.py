@@ -85,6 +85,15 @@ def test_resuming_adds_what_is_missing_and_keeps_the_rest(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "rows.json").read_text()) == both
 
 
+def test_rows_of_unknown_settings_are_not_added_to(tmp_path: Path) -> None:
+    run(tmp_path / "rows.json", conditions=["source"])
+    (tmp_path / "rows.settings.json").unlink()
+    before = (tmp_path / "rows.json").read_bytes()
+    with pytest.raises(CheckpointError, match=r"rows\.settings\.json is missing, so it is not known"):
+        run(tmp_path / "rows.json", conditions=["classic"], resume=True)
+    assert (tmp_path / "rows.json").read_bytes() == before
+
+
 def test_an_existing_file_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text("[]")
     with pytest.raises(FileExistsError, match="exists already; add missing cells with --resume"):
