@@ -192,6 +192,11 @@ def checkpoint_sha256(path: str | Path) -> str:
     return str(read_index(find_checkpoint(path))["weights"]["sha256"])
 
 
+def identity_sha256(path: str | Path) -> str:
+    """Gives the SHA-256 of all that a checkpoint says of itself: weights, configuration, directions, provenance."""
+    return index_sha256(read_index(find_checkpoint(path)))
+
+
 @on_cpu_by_default
 def shared_translator(
     path: str | Path,
@@ -225,7 +230,7 @@ def shared_translator(
         raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
     folder = find_checkpoint(path).resolve()
     way = _Way(direction, str(device), precision, compile)
-    return _cached_translator(str(folder), checkpoint_sha256(folder), way)
+    return _cached_translator(str(folder), identity_sha256(folder), way)
 
 
 class _Way(NamedTuple):

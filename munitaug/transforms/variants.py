@@ -9,7 +9,7 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import NamedTuple, TypedDict
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from munitaug.kernel import translate_images
 from munitaug.random import on_device, torch_generator
-from munitaug.styles import StyleSource, style_source, truncation_as_float
+from munitaug.styles import ClassStyles, StyleSource, style_source, truncation_as_float
 from munitaug.transforms.arguments import Strength, check_device, check_direction, check_strength, plain_strength
 from munitaug.transforms.exemplars import Exemplar, exemplar_styles
 from munitaug.transforms.forks import refuse_cuda_after_fork
@@ -30,19 +30,19 @@ from munitaug.types import CheckpointError
 Style = str | StyleSource | Exemplar | Sequence[Exemplar]
 Direction = str | Mapping[str, float]
 
+
+class _NamedSource(NamedTuple):
+    """What draws the styles of a name, and the bank that it was made of."""
+
+    bank: Tensor
+    styles: StyleSource
+
+
 PER_CALL = "exemplar"
 """The style whose exemplar images come with each call, where a front end can take them."""
 
-_named_sources: WeakKeyDictionary[Translator, dict[tuple[str, float | None], StyleSource]] = WeakKeyDictionary()
+_named_sources: WeakKeyDictionary[Translator, dict[tuple[str, float | None], _NamedSource]] = WeakKeyDictionary()
 """Fitting a mixture takes a while, and albumentations builds a transform anew for every replay."""
-
-
-@runtime_checkable
-class ClassStyles(Protocol):
-    """A style source that goes by the class of the image."""
-
-    def sample_for(self, labels: Tensor, k: int, generator: torch.Generator) -> Tensor:
-        """Gives n x k x style_dim codes for n labels."""
 
 
 class Draw(NamedTuple):
@@ -296,10 +296,10 @@ class VariantMaker:
             )
         translator = self.translators[index]
         sources = _named_sources.setdefault(translator, {})
-        key = (self.style, self.truncation)
-        if key not in sources:
-            sources[key] = style_source(self.style, translator.style_dim, translator.style_bank, self.truncation)
-        return sources[key]
+        key, bank = (self.style, self.truncation), translator.style_bank
+        if key not in sources or sources[key].bank is not bank:
+            sources[key] = _NamedSource(bank, style_source(self.style, translator.style_dim, bank, self.truncation))
+        return sources[key].styles
 
     def _given_styles(self, style: StyleSource | Exemplar | Sequence[Exemplar]) -> StyleSource:
         if isinstance(style, StyleSource):
@@ -426,13 +426,13 @@ def _load_translator(path: str, direction: str, device: torch.device) -> Transla
 
 
 def _checkpoint_identity(path: str, expected: str | None) -> str:
-    """Gives the SHA-256 of a checkpoint's weights, which must be the one that a pickle brought, if any."""
-    from munitaug.checkpoint import checkpoint_sha256
+    """Gives the SHA-256 of what a checkpoint says of itself, which must be the one that a pickle brought, if any."""
+    from munitaug.checkpoint import identity_sha256
 
-    found = checkpoint_sha256(path)
+    found = identity_sha256(path)
     if expected not in (None, found):
         raise CheckpointError(
-            f"{path} was replaced after this transform was pickled: its weights have SHA-256 {found[:16]}..., not "
+            f"{path} was replaced after this transform was pickled: it has SHA-256 {found[:16]}..., not "
             f"{expected[:16]}...; put the old checkpoint back, or make the transform anew"
         )
     return found

@@ -479,6 +479,12 @@ class TestStyles:
         munit = MUNITTransform(frozen(BrightnessTranslator(style_bank=code)), style="bank")
         assert torch.allclose(munit(torch.zeros(3, 16, 16)), torch.full((3, 16, 16), 0.75))
 
+    def test_a_bank_that_takes_the_place_of_another_is_used(self) -> None:
+        translator = frozen(BrightnessTranslator(style_bank=torch.zeros(1, 2)))
+        assert MUNITTransform(translator, style="bank")(torch.zeros(3, 16, 16)).mean() == 0.5
+        translator.style_bank = torch.tensor([[9.0, 0.0]])
+        assert MUNITTransform(translator, style="bank")(torch.zeros(3, 16, 16)).mean() > 0.99
+
     def test_truncation_bounds_the_prior(self) -> None:
         variants = transform(num_variants=256, truncation=0.1)(torch.zeros(3, 16, 16))
         bound = float(torch.tanh(torch.tensor(0.1))) / 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import munitaug
+from munitaug.methods import CycleGan, CycleGanConfig
 from munitaug.styles import BankStyles
 from munitaug.transforms import MUNITTransform
 from tests.transforms.toys import EqualImages
@@ -130,6 +132,23 @@ def test_a_pickle_refuses_a_checkpoint_that_was_replaced(tmp_path: Path) -> None
     for old in (pickled, again):
         with pytest.raises(munitaug.CheckpointError, match=r"checkpoint was replaced after this transform was pickled"):
             pickle.loads(old)(torch.zeros(3, 16, 16))
+
+
+def test_a_checkpoint_of_the_same_weights_and_another_configuration_is_read_anew(tmp_path: Path) -> None:
+    config = CycleGanConfig.preset("small")
+    first = CycleGan(config)
+    second = CycleGan(replace(config, antialias_down=not config.antialias_down))
+    second.load_state_dict(first.state_dict())
+    images, outputs, pickles = torch.rand(1, 3, 16, 16), [], []
+    for method in (first, second):
+        munitaug.save(method, tmp_path / "checkpoint")
+        transform = MUNITTransform(tmp_path / "checkpoint")
+        outputs.append(transform(images[0]))
+        pickles.append(pickle.dumps(transform))
+    assert not torch.equal(*outputs)
+    with pytest.raises(munitaug.CheckpointError, match="was replaced after this transform was pickled"):
+        pickle.loads(pickles[0])(images[0])
+    assert torch.equal(pickle.loads(pickles[1])(images[0]), outputs[1])
 
 
 def test_exemplar_image_gives_a_fixed_style(checkpoint: Path) -> None:
