@@ -9,13 +9,14 @@ Floor 1: imports torch only.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,8 +25,16 @@ Made = TypeVar("Made", Tensor, tuple[Tensor, ...], dict[str, Tensor])
 """What work may give."""
 Key = TypeVar("Key")
 
+
+class _Open(NamedTuple):
+    """The lanes, and the process that has them: one that is forked has their names and none of their threads."""
+
+    lanes: ThreadPoolExecutor
+    process: int
+
+
 LANES = 2
-_open_lanes: ContextVar[ThreadPoolExecutor | None] = ContextVar("open_lanes", default=None)
+_open_lanes: ContextVar[_Open | None] = ContextVar("open_lanes", default=None)
 
 Opening = Callable[[], AbstractContextManager[None]]
 """Gives a block in which lanes are open."""
@@ -53,7 +62,7 @@ def two_lanes() -> Iterator[Opening]:
     def opened() -> Iterator[None]:
         before = torch.get_num_threads()
         torch.set_num_threads(1)
-        token = _open_lanes.set(lanes)
+        token = _open_lanes.set(_Open(lanes, os.getpid()))
         try:
             yield
         finally:
@@ -61,8 +70,12 @@ def two_lanes() -> Iterator[Opening]:
             torch.set_num_threads(before)
 
     with ThreadPoolExecutor(LANES, "munitaug-lane") as lanes:
-        for start in [lanes.submit(begin) for _ in range(LANES)]:
-            start.result()
+        try:
+            for start in [lanes.submit(begin) for _ in range(LANES)]:
+                start.result()
+        except BaseException:  # the second has no thread to run in, or Ctrl-C: the first would wait for ever
+            all_there.abort()
+            raise
         torch.set_num_threads(threads)  # what a lane sets is the process's, too, for threads to come
         yield opened
 
@@ -71,20 +84,21 @@ def in_lanes(work: Callable[..., Made], inputs: Mapping[Key, Sequence[Tensor]]) 
     """Gives ``work(key, *tensors)`` for each key; at once where lanes are open (:func:`two_lanes`), else in turn.
 
     At once, numbers are those of work in turn up to rounding, and the same each time. Gradients of weights come by
-    ``backward`` alone, once, while lanes are open.
+    ``backward`` alone, once, while lanes are open; gradients of gradients not at all, but within work.
 
     Args:
         work: gives a tensor, a tuple or a dictionary of them. It uses no weight for two keys, draws nothing from
             torch's global generator and waits for no other process. Whatever has a gradient, but for weights, is among
-            its tensors, not found elsewhere.
+            its tensors, not found elsewhere. A module that is asked for both keys keeps nothing between its layers.
         inputs: by key, tensors on the CPU.
 
     Raises:
         Exception: what work raised, for the first key of several.
     """
-    lanes = None if torch.compiler.is_compiling() else _open_lanes.get()
-    if lanes is None:
+    there = None if torch.compiler.is_compiling() else _open_lanes.get()
+    if there is None or there.process != os.getpid():
         return {key: work(key, *tensors) for key, tensors in inputs.items()}
+    lanes = there.lanes
     if not torch.is_grad_enabled():
         calls = [partial(work, key, *tensors) for key, tensors in inputs.items()]
         return dict(zip(inputs, _at_once(lanes, calls), strict=True))
@@ -118,7 +132,7 @@ def _always_wanted() -> Tensor:
     return torch.empty(0, device="cpu", requires_grad=True)
 
 
-def _at_once(lanes: ThreadPoolExecutor, calls: Iterable[Callable[[], Any]]) -> list[Any]:
+def _at_once(lanes: ThreadPoolExecutor, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """Gives what the calls give, with this thread's modes; waits for all of them, whatever becomes of one."""
     gradients = torch.is_grad_enabled()
     lowered, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
@@ -129,11 +143,13 @@ def _at_once(lanes: ThreadPoolExecutor, calls: Iterable[Callable[[], Any]]) -> l
             return call()
 
     futures = [lanes.submit(run, call) for call in calls]
-    errors = [future.exception() for future in futures]
-    for error in errors:
-        if error is not None:
-            raise error
-    return [future.result() for future in futures]
+    wait(futures)
+    made: list[Any] = []
+    try:
+        made.extend(futures.pop(0).result() for _ in calls)
+    finally:
+        futures.clear()  # an error would be held by its future, and that by this frame, which the error holds
+    return made
 
 
 class _AtOnce(torch.autograd.Function):
@@ -165,6 +181,11 @@ class _AtOnce(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         if ctx.made is None:
             raise RuntimeError("gradients of what was made in lanes were asked for twice; make it anew")
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "create_graph=True does not reach into what was made in lanes; take such a gradient within the work, "
+                "or train with domains_at_once=False"
+            )
         made, leaves, ctx.made, ctx.leaves = ctx.made, ctx.leaves, None, None
         rest = iter(gradients)
         calls = [partial(_send_back, [(tensor, next(rest)) for tensor in tensors]) for tensors in made]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +18,11 @@ from torch import Tensor, nn
 
 from munitaug.lanes import in_lanes, two_lanes
 from munitaug.method import Method
+from munitaug.methods import Munit
 from munitaug.training import Trainer
 from munitaug.training.config import PrecisionChoice
 from tests.methods.cases import CASES
-from tests.tiny import TINY_TRAINING, tiny_pair, tiny_trainer
+from tests.tiny import TINY, TINY_TRAINING, tiny_pair, tiny_trainer
 
 
 @pytest.fixture(autouse=True)
@@ -248,6 +253,88 @@ def test_gradients_can_be_asked_for_once() -> None:
         made[1].sum().backward(retain_graph=True)
         with pytest.raises(RuntimeError, match="twice; make it anew"):
             made[1].sum().backward()
+
+
+def test_a_gradient_that_is_to_have_gradients_is_refused() -> None:
+    """It would have none, so that a penalty on it would do nothing."""
+    tensors = [torch.ones(1, requires_grad=True) for _ in "ab"]
+    with opened_lanes():
+        made = in_lanes(of_key, {2.0: [tensors[0]], 3.0: [tensors[1]]})
+        with pytest.raises(RuntimeError, match="create_graph=True does not reach into"):
+            torch.autograd.grad(made[2.0].square().sum(), tensors[0], create_graph=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_works_alone() -> None:
+    inputs = {2.0: [torch.ones(1)], 3.0: [torch.ones(1)]}
+    with opened_lanes(), torch.no_grad():
+        in_lanes(of_key, inputs)
+        child = os.fork()
+        if child == 0:
+            os._exit(int(sum(in_lanes(of_key, inputs).values())))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+
+
+def test_lanes_that_cannot_begin_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, begun = threading.Thread.start, []
+
+    def refuse_the_second(thread: threading.Thread) -> None:
+        begun.append(thread)
+        if len(begun) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_the_second)
+    with pytest.raises(RuntimeError, match="can't start new thread"), two_lanes():
+        pass
+
+
+def test_an_error_keeps_nothing_alive() -> None:
+    held: list[weakref.ref[Tensor]] = []
+
+    def fail(key: float, tensor: Tensor) -> Tensor:
+        big = torch.zeros(10)
+        held.append(weakref.ref(big))
+        raise ValueError(f"{key}")
+
+    gc.disable()
+    try:
+        with opened_lanes(), suppress(ValueError):
+            in_lanes(fail, {2.0: [torch.ones(1)], 3.0: [torch.ones(1)]})
+        assert [reference() for reference in held] == [None, None]
+    finally:
+        gc.enable()
+
+
+class TakesMaps(nn.Module):
+    """Keeps what its layers give until all are through, as feature networks with hooks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)])
+        self.kept: list[Tensor] = []
+        for layer in self.layers:
+            layer.register_forward_hook(lambda layer, given, made: self.kept.append(made))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept.clear()
+        for layer in self.layers:
+            x = layer(x)
+            time.sleep(0.002)  # the other domain's turn
+        first, second = self.kept
+        return torch.cat([first, second], dim=1)
+
+
+def test_a_feature_network_that_keeps_maps_is_asked_by_one_domain_at_a_time() -> None:
+    torch.manual_seed(0)
+    network = TakesMaps().requires_grad_(False)
+    method = Munit(replace(TINY, weight_perceptual=1.0), features=network)
+    in_turn = method.phases()[1].loss(tiny_pair())
+    with opened_lanes():
+        for _ in range(5):
+            terms = method.phases()[1].loss(tiny_pair())
+            for key in "ab":
+                torch.testing.assert_close(terms[f"perceptual_{key}"], in_turn[f"perceptual_{key}"])
 
 
 def test_work_within_a_lane_is_not_divided_again() -> None:

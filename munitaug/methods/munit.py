@@ -9,7 +9,9 @@ Floor 4: imports floors 1-3.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -31,6 +33,7 @@ from munitaug.methods.parts import check_feature_channels, drawn, padded, scores
 from munitaug.networks.autoencoder import AutoEncoder, AutoEncoderShape
 from munitaug.networks.discriminator import DiscriminatorShape, MultiScaleDiscriminator
 from munitaug.networks.initialise import initialise_weights
+from munitaug.networks.vgg import VggFeatures
 from munitaug.random import seed_of, torch_generator
 from munitaug.settings import CHANNELS, ODD, Limits, check_settings
 from munitaug.translator import Translator
@@ -38,6 +41,7 @@ from munitaug.types import Content, DomainKey, Pair
 
 PresetName = Literal["paper", "modern", "small"]
 PRESETS: tuple[PresetName, ...] = ("paper", "modern", "small")
+_ONE_AT_A_TIME = Lock()
 
 
 @dataclass(frozen=True)
@@ -378,9 +382,13 @@ class Munit(Method):
     def _perceptual_term(self, fake: Tensor, source: Tensor) -> Tensor:
         features = self._features[0]
         assert features is not None
-        with torch.no_grad():
+        # a network of the user's may keep maps between its layers, and both domains ask it at once
+        alone = nullcontext() if isinstance(features, VggFeatures) else _ONE_AT_A_TIME
+        with alone, torch.no_grad():
             wanted = features(match_channels(source, 3))
-        return domain_invariant_perceptual_loss(features(match_channels(fake, 3)), wanted)
+        with alone:
+            seen = features(match_channels(fake, 3))
+        return domain_invariant_perceptual_loss(seen, wanted)
 
     def _mode_seeking_terms(self, pair: Pair, a: Side, b: Side) -> dict[str, Tensor]:
         style_a, style_b = self._draw_styles(pair, "mode-seeking")
