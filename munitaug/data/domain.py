@@ -27,12 +27,13 @@ class ImageDomain(Dataset[tuple[Tensor, int]], ABC):
         class_names: names of the classes in label order; empty when unlabelled.
     """
 
+    inverted: bool = False
+    """Dark and light were exchanged in reading. A translator wants the polarity that it was trained with."""
+
     def __init__(self, name: str, channels: int, class_names: tuple[str, ...] = ()) -> None:
         self.name = name
         self.channels = channels
         self.class_names = class_names
-        self.inverted = False
-        """Dark and light were exchanged in reading. A translator wants the polarity that it was trained with."""
 
     @abstractmethod
     def __len__(self) -> int:
