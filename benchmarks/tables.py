@@ -38,8 +38,9 @@ MINUS = "\N{MINUS SIGN}"
 VERDICTS = {"better": "helps", "worse": "hurts", "unclear": "no clear difference"}
 OTHER_PROTOCOL = "†"
 IN_VIEW = (
-    "Three choices of the recipe were made with such rows in view: the number of starts, and not to start from "
-    "translations (rendered digits → scanned digits); and a step back to what had been frozen before (all four pairs)."
+    "Three choices of the recipe were made with rows of the benchmark's four pairs in view, of all training images: "
+    "the number of starts, and not to start from translations (rendered digits → scanned digits); and a step back to "
+    "what had been frozen before (all four)."
 )
 """What target labels had a say in, besides the score and the oracle."""
 BASIS_MARKS = {"images": " (one seed)", "seeds": " (seeds only)", "none": " (one seed, no bits)"}
