@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -41,6 +42,8 @@ NOT_READ = frozenset(
 )
 """Endings of images that are left out with a warning."""
 
+NEARLY_BLACK = 32
+"""Images of a folder without a level as high as this are warned of."""
 _NAMED_FILES = 10
 _PROGRESS_FROM = 2000
 
@@ -89,6 +92,7 @@ class FolderDomain(ImageDomain):
         shared = _shared_channels(self.root, self.files, readable) if channels is None else channels
         super().__init__(own_name, shared, class_names)
         self.inverted = invert
+        _warn_of_darkness(own_name, readable)
         self.sizes: tuple[tuple[int, int], ...] = tuple(sorted({(fact.height, fact.width) for fact in readable}))
         if size is not None:
             self.sizes = ((size, size),)
@@ -178,6 +182,7 @@ class _Facts(NamedTuple):
     channels: int
     height: int
     width: int
+    brightest: int
 
 
 def _readable(images: Iterable[Path], left_out: Counter[str]) -> list[Path]:
@@ -222,7 +227,9 @@ def _inspect(file: Path, size: int | None) -> _Facts | Exception:
         check_size(image, size)
     except (UnreadableError, UnsuitableError) as error:
         return error
-    return _Facts(len(image.getbands()), image.height, image.width)
+    channels = len(image.getbands())
+    extrema = np.atleast_2d(np.array(image.getextrema()))[: 3 if channels > 2 else 1]
+    return _Facts(channels, image.height, image.width, int(extrema.max()))
 
 
 def _keep_readable(
@@ -263,6 +270,17 @@ def _shared_channels(root: Path, files: Sequence[Path], facts: Sequence[_Facts])
                 "give one count for all, for example --channels 3"
             )
     return first
+
+
+def _warn_of_darkness(name: str, facts: Sequence[_Facts]) -> None:
+    """Warns where all that a network would see is nearly black, as of cameras' 12 bits in 16-bit files, or of masks."""
+    brightest = max(fact.brightest for fact in facts)
+    if brightest < NEARLY_BLACK:
+        warnings.warn(
+            f"no pixel of the images of {name} is above {brightest} of 255, so they are nearly black; where files do "
+            "not use their whole range (12 bits in 16-bit files, class numbers of a mask), scale their values first",
+            stacklevel=3,
+        )
 
 
 def _some_of(names: Sequence[str]) -> str:

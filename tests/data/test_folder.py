@@ -184,6 +184,19 @@ def test_a_transparent_level_is_laid_on_white(tmp_path: Path) -> None:
     assert FolderDomain(tmp_path)[1][0][1, 0, :4].tolist() == [0, 255, 255, 255]
 
 
+@pytest.mark.parametrize(("brightest", "warned"), [(4095, True), (7900, True), (8400, False), (65535, False)])
+def test_a_folder_that_would_be_nearly_black_is_warned_of(brightest: int, warned: bool, tmp_path: Path) -> None:
+    """Cameras write 12 bits into 16-bit files, which no reader can tell from a dark picture."""
+    for number, level in enumerate((0, brightest)):
+        Image.fromarray(np.full((16, 16), level, dtype=np.uint16)).save(tmp_path / f"{number}.png")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        FolderDomain(tmp_path, name="camera")
+    assert [("the images of camera" in str(w.message), "12 bits" in str(w.message)) for w in caught] == [
+        (True, True)
+    ] * warned
+
+
 def test_grey_beyond_sixteen_bits_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((16, 16), 70000, dtype=np.int32)).save(tmp_path / "deep.tif")
     with pytest.raises(DomainError, match=r"deep\.tif: 32-bit grey with values from 70000 to 70000"):
