@@ -76,6 +76,7 @@ class Plan:
         translator_steps: updates of every translator.
         translator_preset: of METHODS' configurations.
         protocol: "full", or "sampled" (2000 MNIST and 1800 USPS training images).
+        target_images: so many of the target's training images, drawn with the seed; 0 takes all.
         images: fingerprints of a pair of one's own folders or photographs, see :func:`own_images`; empty for others.
     """
 
@@ -83,6 +84,7 @@ class Plan:
     translator_steps: int = 1000
     translator_preset: str = "small"
     protocol: str = "full"
+    target_images: int = 0
     images: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -221,6 +223,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--conditions", nargs="+", default=list(USUAL), help=f"of {', '.join(CONDITIONS)}")
     parser.add_argument("--seeds", type=int, default=5, help="runs seeds 0 .. N-1")
     parser.add_argument("--protocol", choices=("full", "sampled"), default="full")
+    parser.add_argument(
+        "--target-images", type=int, default=0, help="of the target's training images only so many, drawn; 0: all"
+    )
     parser.add_argument("--steps", type=int, default=FitSettings.steps, help="of every classifier")
     parser.add_argument("--self-steps", type=int, default=FitSettings.self_steps, help="of self-training by itself")
     parser.add_argument("--translator-steps", type=int, default=Plan.translator_steps)
@@ -244,7 +249,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="jobs run side by side on a CPU")
     parser.add_argument("--runs", type=Path, default=Places.runs, help="folder of translators and classifiers")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the rows")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.target_images < 0:
+        parser.error(f"--target-images must be 0 (all) or positive, got {options.target_images}")
+    return options
 
 
 def _folders(options: argparse.Namespace) -> FolderPair | None:
@@ -267,7 +275,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         translation_weight=options.translation_weight,
         precision=options.precision,
     )
-    return Plan(settings, options.translator_steps, protocol=options.protocol)
+    return Plan(settings, options.translator_steps, protocol=options.protocol, target_images=options.target_images)
 
 
 def results_file(folder: Path, pair: str) -> Path:
@@ -298,11 +306,9 @@ def plan_of(pair: str, plan: Plan, places: Places) -> Plan:
 
 
 def decided_by(plan: Plan) -> Row:
-    """Gives the plan as it stands in a row; without images where there are none to tell."""
+    """Gives the plan as it stands in a row; without what was not asked for, as in rows from before it could be."""
     facts: Row = json.loads(json.dumps(asdict(plan)))
-    if not facts["images"]:
-        del facts["images"]
-    return facts
+    return {name: value for name, value in facts.items() if value or name not in ("images", "target_images")}
 
 
 def _open(job: Job) -> PairData:
@@ -314,6 +320,7 @@ def _open(job: Job) -> PairData:
         photographs=job.places.photographs,
         cache=job.places.runs / "rendered",
         folders=job.places.folders,
+        target_images=job.plan.target_images,
     )
 
 

@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -146,6 +146,7 @@ def open_pair(
     photographs: str | Path | None = None,
     cache: str | Path | None = None,
     folders: FolderPair | None = None,
+    target_images: int = 0,
 ) -> PairData:
     """Gives the domains of a pair.
 
@@ -153,15 +154,19 @@ def open_pair(
         name: one of PAIRS, or any name with ``folders``.
         data_root: folder of the digit files; None takes $MUNITAUG_DATA, then ./data.
         protocol: "full", or "sampled" for mnist:usps and usps:mnist.
-        seed: draws the images of "sampled"; the full sets do not depend on it.
+        seed: draws the images of "sampled" and those of ``target_images``; the full sets do not depend on it.
         photographs: folder of photographs, for mnist:mnist-m.
         cache: folder where rendered sets are kept; None renders them anew, 1 to 7 ms an image.
         folders: the domains of a pair of one's own.
+        target_images: of the target's training images only so many, drawn; of one seed the fewer are among the more.
+            0 takes all.
 
     Raises:
-        PairMissingError: something that the pair needs is not here, or it has no such protocol.
-        ValueError: unknown pair or protocol.
+        PairMissingError: something that the pair needs is not here, it has no such protocol, or fewer target images.
+        ValueError: unknown pair or protocol, or a negative number of images.
     """
+    if target_images < 0:
+        raise ValueError(f"target_images must be 0 (all) or positive, got {target_images}")
     if protocol not in get_args(Protocol):
         raise ValueError(f"protocol must be one of {', '.join(get_args(Protocol))}, got {protocol!r}")
     if folders is None and name not in PAIRS:
@@ -171,11 +176,17 @@ def open_pair(
         raise PairMissingError(f"{name} has no sampled protocol; only mnist:usps and usps:mnist have")
     try:
         if folders is not None:
-            return _open_folders(folders, data_root)
-        assert recipe is not None
-        return _open_recipe(recipe, data_root, protocol, seed, photographs, cache)
+            data = _open_folders(folders, data_root)
+        else:
+            assert recipe is not None
+            data = _open_recipe(recipe, data_root, protocol, seed, photographs, cache)
     except (DomainError, ImportError) as error:
         raise PairMissingError(f"{name} cannot be opened: {error}") from error
+    if target_images == 0:
+        return data
+    if target_images > len(data.target):
+        raise PairMissingError(f"{name} has {len(data.target)} training images of the target, not {target_images}")
+    return replace(data, target=_drawn(data.target, target_images, seed, "target images"))
 
 
 def own_images(name: str, data: PairData, folders: FolderPair | None = None) -> dict[str, str]:
@@ -260,9 +271,12 @@ def _open_mnist_m(split: Split, opening: _Opening) -> ImageDomain:
 
 def _sampled(name: str, domain: ImageDomain, seed: int) -> ImageDomain:
     """Gives the images that the sampled protocol draws, with their labels."""
-    count = min(SAMPLED_IMAGES[name], len(domain))
-    chosen = random_permutation(len(domain), seed, "sampled", name)[:count]
-    labels = domain.require_labels()[chosen]
+    return _drawn(domain, min(SAMPLED_IMAGES[name], len(domain)), seed, "sampled", name)
+
+
+def _drawn(domain: ImageDomain, count: int, seed: int, *purpose: str) -> ImageDomain:
+    chosen = random_permutation(len(domain), seed, *purpose)[:count]
+    labels = None if domain.labels is None else domain.labels[chosen]
     return ArrayDomain(f"{domain.name}, {count} drawn", domain.images(chosen), labels, domain.class_names)
 
 

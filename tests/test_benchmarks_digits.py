@@ -219,6 +219,15 @@ def test_rows_and_caches_of_other_images_are_not_taken_for_ones_own(rows: Any, t
     assert len({digits.make_cell(job)[0].folder for job in jobs}) == 3
 
 
+def test_rows_of_few_target_images_are_rows_of_their_own(tmp_path: Path) -> None:
+    path, places = tmp_path / "digits-toy.jsonl", Places(runs=tmp_path / "runs")
+    few = replace(PLAN, target_images=7)
+    path.write_text(json.dumps({"condition": "classic", "seed": 0, "plan": digits.decided_by(few)}) + "\n")
+    assert missing_jobs("toy", ["classic"], 1, few, places, path) == []
+    assert len(missing_jobs("toy", ["classic"], 1, PLAN, places, path)) == 1
+    assert "target_images" not in digits.decided_by(PLAN)
+
+
 def test_cells_of_one_process_have_one_thread_as_those_of_a_pool(rows: Any, tmp_path: Path) -> None:
     rows(pair(), ())  # opens the toy pair from now on
     before = torch.get_num_threads()

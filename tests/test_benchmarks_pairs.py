@@ -139,6 +139,37 @@ def test_sampled_images_are_two_thousand_and_eighteen_hundred() -> None:
     assert pairs.SAMPLED_IMAGES == {"mnist": 2000, "usps": 1800}
 
 
+def test_few_target_images_are_drawn_with_the_seed_and_all_else_stays_whole(data_root: Path) -> None:
+    whole = open_pair("usps:mnist", data_root=data_root)
+    drawn = {}
+    for seed, count in ((0, 3), (0, 5), (1, 5)):
+        few = open_pair("usps:mnist", data_root=data_root, seed=seed, target_images=count)
+        assert (len(few.source), len(few.target_test)) == (len(whole.source), len(whole.target_test))
+        levels = few.target.images(range(count))[:, 0, 0, 0]
+        assert len(few.target) == len(set(levels.tolist())) == count
+        assert torch.equal((levels.long() - 1) % 10, few.target.require_labels())
+        drawn[seed, count] = levels.tolist()
+    assert drawn[0, 5][:3] == drawn[0, 3]
+    assert drawn[0, 5] != drawn[1, 5]
+
+
+def test_few_target_images_of_ones_own_need_no_labels(tmp_path: Path) -> None:
+    source, target = (write_classes(tmp_path / name, ("cat", "dog"), 3) for name in ("source", "target"))
+    folders = FolderPair(source, f"{target}/cat", target, size=16, channels=1)
+    few = open_pair("mine", folders=folders, target_images=2).target
+    assert (len(few), few.labels) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("count", "message"), [(-1, "target_images must be 0 .all. or positive, got -1"), (10_000, "not 10000")]
+)
+def test_more_target_images_than_there_are_and_fewer_than_none_are_refused(
+    data_root: Path, count: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_pair("mnist:usps", data_root=data_root, target_images=count)
+
+
 def test_full_sets_do_not_depend_on_the_seed(data_root: Path, few_rendered: None) -> None:
     first, again = (open_pair("synthetic-rgb:usps", data_root=data_root, seed=seed) for seed in (0, 1))
     assert torch.equal(first.source.images(range(5)), again.source.images(range(5)))
