@@ -121,6 +121,16 @@ def test_colours_of_transparent_pixels_do_not_show_after_resizing(mode: str, tmp
     assert float((small[-1].int() - torch.from_numpy(wanted.copy()).int()).abs().max()) <= 1.0
 
 
+@pytest.mark.parametrize(("mode", "pixel"), [("LA", (100, 60)), ("RGBA", (100, 0, 255, 128))])
+def test_colours_of_half_transparent_pixels_stay_when_resized(
+    mode: str, pixel: tuple[int, ...], tmp_path: Path
+) -> None:
+    Image.new(mode, (64, 48), pixel).save(tmp_path / "a.png")
+    small = FolderDomain(tmp_path, size=16)[0][0]
+    assert small.flatten(1).unique(dim=1)[:, 0].tolist() == list(pixel)
+    assert small.flatten(1).unique(dim=1).shape[1] == 1
+
+
 def test_grey_and_colour_turn_into_one_another(write_image: WriteImage, tmp_path: Path) -> None:
     pixels = pixels_of(write_image("colour/a.png")).double()
     luminance = 0.299 * pixels[0] + 0.587 * pixels[1] + 0.114 * pixels[2]
