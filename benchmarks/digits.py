@@ -47,6 +47,7 @@ from benchmarks.conditions import CONDITIONS, USUAL
 from benchmarks.conditions.base import Cell
 from benchmarks.pairs import PAIRS, FolderPair, PairData, PairMissingError, open_pair, own_images
 from benchmarks.rows import pack_correct
+from benchmarks.side_by_side import start_worker
 from benchmarks.storing import append_row, read_rows
 from munitaug.adaptation import (
     VALIDATORS,
@@ -330,7 +331,7 @@ def _run(jobs: Sequence[Job], processes: int) -> Iterator[Row]:
     with tqdm(total=count, desc="cells", unit="cell") as bar:
         if processes <= 1 or len(jobs) <= 1 or jobs[0].places.device != "cpu":
             if jobs and jobs[0].places.device == "cpu":
-                _one_thread()  # as in a pool: bits depend on the number of threads
+                torch.set_num_threads(1)  # as in a pool: bits depend on the number of threads
             for job in jobs:
                 for row in run_job(job):
                     yield row
@@ -338,7 +339,7 @@ def _run(jobs: Sequence[Job], processes: int) -> Iterator[Row]:
             return
         # spawn: a fork after torch has used several threads can hang for ever
         context = get_context("spawn")
-        with context.Manager() as manager, ProcessPoolExecutor(processes, context, _one_thread) as pool:
+        with context.Manager() as manager, ProcessPoolExecutor(processes, context, start_worker) as pool:
             rows = manager.Queue()
             futures = [pool.submit(_run_into, job, rows) for job in jobs]
             for row in _as_they_come(rows, futures):
@@ -368,10 +369,6 @@ def _as_they_come(rows: Any, futures: Sequence[Future[None]]) -> Iterator[Row]:
 
 def _failures(futures: Sequence[Future[None]]) -> list[Future[None]]:
     return [each for each in futures if each.done() and not each.cancelled() and each.exception() is not None]
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _run_into(job: Job, rows: Any) -> None:

@@ -10,6 +10,8 @@ from typing import TypeVar
 import torch
 from tqdm import tqdm
 
+from munitaug.stopping import leave_with_parent
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -37,7 +39,13 @@ def side_by_side(
                 bar.update()
             return
         # spawn: a fork after torch has used several threads can hang for ever
-        with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        with ProcessPoolExecutor(processes, get_context("spawn"), start_worker) as pool:
             for done in as_completed([pool.submit(run, job) for job in jobs]):
                 yield done.result()
                 bar.update()
+
+
+def start_worker() -> None:
+    """Begins a process that runs cells on a CPU: one thread, and an end when the benchmark is killed."""
+    leave_with_parent()
+    torch.set_num_threads(1)

@@ -1,10 +1,14 @@
 """Ctrl-C, SIGTERM and SIGUSR1 as a question that a loop asks, so that it can save and leave cleanly.
 
+Workers that leave with their parent, too.
+
 Floor 1: imports the standard library only.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -58,3 +62,19 @@ def left_unanswered() -> bool:
     A loop that was at its last step has nothing to leave, but what comes after it in a longer recipe should not begin.
     """
     return _left_unanswered
+
+
+def leave_with_parent() -> None:
+    """Makes this process end when the one that started it is gone, killed perhaps; it would work or wait for nobody.
+
+    For the start of a worker of multiprocessing; anywhere else it does nothing.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="munitaug-parent", daemon=True).start()

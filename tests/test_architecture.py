@@ -33,6 +33,7 @@ PUBLIC_DOORS = (
     PACKAGE,
     f"{PACKAGE}.types",
     f"{PACKAGE}.random",
+    f"{PACKAGE}.stopping",
     f"{PACKAGE}.data",
     f"{PACKAGE}.adaptation",
     f"{PACKAGE}.transforms.albumentations",

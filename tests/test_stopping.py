@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from munitaug.stopping import left_unanswered, stop_on_signals
+from munitaug.stopping import leave_with_parent, left_unanswered, stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -82,3 +86,42 @@ def test_a_stop_that_was_answered_is_not_left() -> None:
     with pytest.raises(RuntimeError, match="left"):
         leave()
     assert not left_unanswered()
+
+
+PARENT = """
+import multiprocessing, os, time
+from munitaug.stopping import leave_with_parent
+
+def work(pipe):
+    leave_with_parent()
+    pipe.send(os.getpid())
+    time.sleep(100)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    context.Process(target=work, args=(there,)).start()
+    print(here.recv(), flush=True)
+    time.sleep(100)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc")
+def test_a_worker_leaves_when_its_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = Path("/proc") / parent.stdout.readline().strip()
+        assert worker.exists()
+        parent.kill()
+        deadline = time.monotonic() + 20
+        while worker.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not worker.exists()
+
+
+def test_a_process_without_a_parent_of_its_kind_goes_on() -> None:
+    before = threading.active_count()
+    leave_with_parent()
+    assert threading.active_count() == before

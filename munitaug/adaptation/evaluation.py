@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from munitaug.adaptation.statistics import Row
 from munitaug.adaptation.task import Scorer
 from munitaug.files import write_text
 from munitaug.settings import whole_number
+from munitaug.stopping import leave_with_parent
 
 MOST_SEEDS = 10_000
 
@@ -216,17 +216,9 @@ _WORKER: dict[str, tuple[Bench, Scorer]] = {}
 
 def _start_worker(bench: Bench, scorer: Scorer, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent answers it
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    leave_with_parent()
     torch.set_num_threads(threads)
     _WORKER["bench"] = (bench, scorer)
-
-
-def _leave_with_parent() -> None:
-    """Ends this process when its parent is gone, killed perhaps; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _run_in_worker(job: _Job) -> list[Row]:
