@@ -290,6 +290,10 @@ def test_files_that_were_replaced_meanwhile_are_noticed(tmp_path: Path, monkeypa
         run(tmp_path / "run", semantic=semantic, vgg_weights=vgg, resume=True)
 
 
+def test_a_classifier_that_has_no_weight_is_not_asked_for(tmp_path: Path) -> None:
+    run(tmp_path / "run", semantic=SemanticOptions(0.0, TINY_FIT, str(tmp_path / "nowhere.safetensors")))
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
