@@ -267,8 +267,8 @@ def _labels_by_default(sample: Any) -> object:
         if key is not None:
             return sample[key]
     raise ValueError(
-        'no labels found: they must be the second item of the batch, or stand under the key "label" or "target"; pass '
-        "a function as labels_getter, or labels_getter=None if there are none"
+        "no labels found: they must be a tensor, and the second item of the batch or under the key "
+        '"label" or "target"; pass a function as labels_getter, or labels_getter=None if there are none'
     )
 
 
