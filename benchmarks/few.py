@@ -10,7 +10,6 @@ of the error, as in the report.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,9 +41,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the PNG to write")
     options = parser.parse_args()
     try:
-        found = curves([result for folder in options.results for result in main_rows(folder)])
+        read = [read_results(folder)[0] for folder in options.results]
     except FileNotFoundError as error:
         raise SystemExit(f"few: {error}") from error
+    found = curves([result for results in read for result in main_settings(results)[0]])
     if not found:
         raise SystemExit("few: no row has target_images; run python -m benchmarks.digits --target-images 100 first")
     for pair, conditions in found.items():
@@ -55,19 +55,6 @@ def main() -> None:
     print(f"picture: {options.out}")
 
 
-def main_rows(folder: Path) -> list[Result]:
-    """Gives the rows of few target images and, of all, those of the setting with the most runs."""
-    results, _ = read_results(folder)
-    few = [result for result in results if target_images(result.setting) != ALL]
-    full, _ = main_settings([result for result in results if target_images(result.setting) == ALL])
-    return few + full
-
-
-def target_images(setting: Setting) -> int:
-    """Gives the number of target images of a row; ALL where it had all."""
-    return int(json.loads(setting.plan or "{}").get("target_images", ALL))
-
-
 def curves(results: Sequence[Result]) -> Curves:
     """Gives pair -> condition -> number of target images -> summary, of pairs that were run with few."""
     found: Curves = {}
@@ -76,7 +63,7 @@ def curves(results: Sequence[Result]) -> Curves:
             for condition in CONDITIONS:
                 if runs := conditions.get(condition):
                     summary = summarise(condition, {seed: run.accuracy for seed, run in runs.items()})
-                    found.setdefault(setting.pair, {}).setdefault(condition, {})[target_images(setting)] = summary
+                    found.setdefault(setting.pair, {}).setdefault(condition, {})[setting.target_images] = summary
     return {pair: lines for pair, lines in found.items() if any(set(points) - {ALL} for points in lines.values())}
 
 

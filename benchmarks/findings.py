@@ -6,6 +6,7 @@ No layout here: benchmarks/report.py turns findings into a page and into Markdow
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -262,7 +263,7 @@ def find(results: Sequence[Result], left_out: Sequence[str] = (), literature: Se
     grouped = by_setting(results)
     titles = {setting: pair_title(setting, list(grouped)) for setting in grouped}
     found = [_pair(setting, titles[setting], runs, literature) for setting, runs in grouped.items()]
-    pairs = tuple(sorted(found, key=lambda pair: (pair.development, pair.setting)))
+    pairs = tuple(sorted(found, key=_place))
     answers = {question.key: _answers(question, pairs) for question in QUESTIONS}
     apart = [text for question in QUESTIONS for text in _apart(question, pairs)]
     return Findings(pairs, answers, (*left_out, *dict.fromkeys(apart)))
@@ -292,6 +293,8 @@ def pair_title(setting: Setting, others: Sequence[Setting] = ()) -> str:
     own = _told(setting)
     twins = [_told(other) for other in others if other.pair == setting.pair and other != setting]
     different = [text for key, text in own.items() if any(twin.get(key) != text for twin in twins)]
+    if setting.target_images:
+        different.insert(0, f"{setting.target_images} target images")
     return f"{words} ({', '.join(different)})" if different else words
 
 
@@ -305,7 +308,7 @@ def _told(setting: Setting) -> dict[str, str]:
             waiting += [(f"{path}.{key}", leaf) for key, leaf in value.items()]
         elif str(value) not in told.values():
             told[path] = f"{path.rpartition('.')[2].replace('_', ' ')} {value}"
-    return {key: text for key, text in told.items() if text.strip(" px")}
+    return {key: text for key, text in told.items() if text.strip(" px") and key != ".target_images"}
 
 
 def count_verdicts(answers: Sequence[Answer]) -> Counter[Verdict]:
@@ -387,6 +390,12 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
+def _place(pair: PairFindings) -> tuple[bool, str, float, Setting]:
+    """Gives what pairs are sorted by: the same pair with more target images comes later."""
+    setting = pair.setting
+    return pair.development, setting.pair, setting.target_images or math.inf, setting
+
+
 def _pair(
     setting: Setting, title: str, conditions: Mapping[str, Mapping[int, Result]], literature: Sequence[Published]
 ) -> PairFindings:
@@ -397,6 +406,8 @@ def _pair(
     lines.sort(key=lambda line: (order.index(line.group), line.condition != "source", line.summary.mean))
     sizes = {len(run.correct) for runs in conditions.values() for run in runs.values() if run.correct is not None}
     stand_in = STAND_INS.get(setting.pair, "")
+    if setting.target_images:  # published figures are of all images
+        literature, stand_in = (), ""
     return PairFindings(
         setting,
         title=title,

@@ -103,7 +103,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="folder of rows and sheets")
     parser.add_argument("--patterns", nargs="+", default=list(PATTERNS), help="names of the files with rows")
     parser.add_argument(
-        "--all-settings", action="store_true", help="not only the setting with the most runs of each pair and protocol"
+        "--all-settings",
+        action="store_true",
+        help="not only the setting with the most runs of each pair, protocol and --target-images",
     )
     parser.add_argument("--out", type=Path, default=None, help="the HTML page to write")
     parser.add_argument("--markdown", type=Path, nargs="+", default=[], help="Markdown files to write or refresh")

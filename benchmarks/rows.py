@@ -38,6 +38,11 @@ class Setting:
     classifier: str = ""
     plan: str = ""
 
+    @property
+    def target_images(self) -> int:
+        """The number of the target's training images, where it was limited; 0 for all."""
+        return int(json.loads(self.plan).get("target_images", 0)) if self.plan else 0
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -187,7 +192,7 @@ def parse_result(line: str) -> Result:
 
 
 def main_settings(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
-    """Gives the results of one setting for each pair and protocol, and a sentence for each setting left out.
+    """Gives the results of one setting for each pair, protocol and number of target images, and a sentence for others.
 
     Taken is the setting with the most runs, of equals the one with the latest date; accuracy has no say. So trials with
     fewer steps beside the real runs count nowhere.
@@ -197,16 +202,21 @@ def main_settings(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
     for result in results:
         runs.setdefault(result.setting, []).append(result)
     by_size = sorted(runs, key=lambda s: (len(runs[s]), max(run.circumstances.date for run in runs[s])), reverse=True)
-    main: dict[tuple[str, str], Setting] = {}
+    main: dict[tuple[str, str, int], Setting] = {}
     for setting in by_size:
-        main.setdefault((setting.pair, setting.protocol), setting)
+        main.setdefault(_kind(setting), setting)
     taken = set(main.values())
     left_out += [
         f"{setting.pair}: {len(runs[setting])} runs under other settings than the {len(runs[kept])} shown"
         for setting in by_size
-        if (kept := main[setting.pair, setting.protocol]) != setting
+        if (kept := main[_kind(setting)]) != setting
     ]
     return [result for result in results if result.setting in taken], left_out
+
+
+def _kind(setting: Setting) -> tuple[str, str, int]:
+    """Gives what one table does not mix."""
+    return setting.pair, setting.protocol, setting.target_images
 
 
 def _with_what_was_left_open(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
@@ -241,6 +251,8 @@ def _with_what_was_left_open(results: Sequence[Result]) -> tuple[list[Result], l
 def _is_part(setting: Setting, other: Setting) -> bool:
     """Tells whether the other setting says all that this one says, and plans more."""
     if not setting.plan or not other.plan or replace(setting, plan="") != replace(other, plan=""):
+        return False
+    if setting.target_images != other.target_images:
         return False
     plan, fuller = json.loads(setting.plan), json.loads(other.plan)
     return isinstance(plan, dict) and isinstance(fuller, dict) and plan.items() < fuller.items()

@@ -343,6 +343,8 @@ def test_settings_of_one_pair_are_told_apart_in_their_titles() -> None:
     short, long = ('{"plan": {"steps": 400}}', '{"plan": {"steps": 1500}}')
     settings = [Setting("mnist:usps", "full", plan=plan) for plan in (short, long)]
     assert [pair_title(one, settings) for one in settings] == ["MNIST → USPS (steps 400)", "MNIST → USPS (steps 1500)"]
+    few = [Setting("usps:mnist", plan=json.dumps({"target_images": count})) for count in (20, 100)]
+    assert pair_title(few[0], few) == pair_title(few[0]) == "USPS → MNIST (20 target images)"
     assert pair_title(Setting("my photos:theirs")) == "my photos → theirs"
 
 
@@ -355,6 +357,15 @@ def test_runs_on_a_sample_are_compared_with_published_ones_on_a_sample(protocol:
     best = pair.best(False)
     assert best is not None
     assert (best.protocol == "sampled") == (protocol == "sampled")
+
+
+def test_few_target_images_stand_in_order_and_beside_no_published_figure() -> None:
+    plans = [{"target_images": 1000}, {"target_images": 20}, {"steps": 1}]
+    rows = [row("adapt", 0, 190, pair=pair, more={"plan": p}) for p in plans for pair in ("mnist:usps", "usps:mnist")]
+    pairs = find(results_of(rows), literature=read_literature()).pairs
+    few = [(pair.setting.pair, pair.setting.target_images) for pair in pairs]
+    assert few == [(pair, count) for pair in ("mnist:usps", "usps:mnist") for count in (20, 1000, 0)]
+    assert [published_text(pair) for pair in pairs[:3]] == ["-", "-", "98.3 / 99.5†"]
 
 
 def test_a_difference_of_fewer_seeds_than_stand_beside_it_says_so() -> None:

@@ -143,6 +143,14 @@ def test_a_run_that_plans_less_takes_the_place_of_no_other() -> None:
         assert left_out == ["mnist:usps: source, seed 0, stands there twice; the row that plans less is left out"]
 
 
+def test_rows_of_few_target_images_are_mixed_with_no_others() -> None:
+    plan = {"settings": {"steps": 9}}
+    few = [parse_result(line(plan=plan | {"target_images": count})) for count in (100, 20)]
+    both = [parse_result(line(plan=plan, seed=seed)) for seed in range(2)] + few
+    assert main_settings(both) == (both, [])
+    assert [result.setting.target_images for result in both] == [0, 0, 100, 20]
+
+
 @pytest.mark.parametrize("sizes", [(16, 28), (28, 16)])
 def test_of_equally_many_runs_the_later_are_taken_whatever_their_accuracy(sizes: tuple[int, int]) -> None:
     runs = {16: {"date": "2026-11-22", "accuracy": 50.0}, 28: {"date": "2026-11-21", "accuracy": 60.0}}
