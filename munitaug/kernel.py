@@ -10,6 +10,7 @@ from torch import Tensor
 
 from munitaug.default_device import on_cpu_by_default
 from munitaug.images import check_pixels, images_to_model, match_channels, model_to_images, pad_to_multiple
+from munitaug.networks.modes import device_of
 from munitaug.networks.precision import full_precision
 from munitaug.translator import Translator
 from munitaug.types import MIN_SIDE
@@ -100,5 +101,5 @@ def images_to_styles(translator: Translator, images: Tensor, batch_size: int = 6
 
 
 def translator_device(translator: Translator) -> torch.device:
-    """Gives the device of the translator's weights."""
-    return translator.style_bank.device
+    """Gives the device of the translator's weights; its style bank may lie elsewhere."""
+    return device_of(translator)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from munitaug.images import resize_model_images
-from munitaug.networks.modes import evaluation_mode
+from munitaug.networks.modes import device_of, evaluation_mode
 from munitaug.random import seeded
 from munitaug.styles import PriorStyles, StyleSource
 from munitaug.translator import Translator
@@ -390,7 +390,7 @@ def measure_translation(
     """
     if variants < 2 or varied_images < 1:
         raise ValueError(f"at least 2 variants of 1 image are needed, got {variants} of {varied_images}")
-    device = translator.style_bank.device
+    device = device_of(translator)
     drawn = styles or PriorStyles(translator.style_dim)
     chosen = source[:varied_images]
     single = drawn.sample(len(source), 1, generator)
@@ -412,7 +412,7 @@ def measure_translation(
 @torch.no_grad()
 def _translations(translator: Translator, images: Tensor, codes: Tensor, progress: str) -> Tensor:
     """Gives N x K x C x H x W in [-1, 1], on the CPU."""
-    device = translator.style_bank.device
+    device = device_of(translator)
     rows = max(1, BATCH // codes.shape[1])
     pairs = list(zip(images.split(rows), codes.split(rows), strict=True))
     return torch.cat(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from munitaug.adaptation import (
     Bench,
     ClassicAugmentation,
     Condition,
+    SmallClassifier,
     build_classifier,
     collect_evidence,
     fit,
@@ -35,6 +36,7 @@ from munitaug.adaptation import (
 )
 from munitaug.adaptation.conditions import CHAINS, run_chain
 from munitaug.images import match_channels
+from munitaug.kernel import translate_images
 from munitaug.methods import Munit
 from munitaug.networks.norms import instance_norm
 from munitaug.networks.upsampling import doubled_conv
@@ -157,6 +159,33 @@ def test_a_translator_trained_there_is_used_here(tmp_path: Path) -> None:
     )
     out = munitaug.MUNITTransform(tmp_path / "run" / "checkpoint")(torch.zeros(1, SIDE, SIDE))
     assert out.shape == (1, SIDE, SIDE)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_the_translator_of_a_method_that_went_there_works_there(case: Case, tmp_path: Path) -> None:
+    """As of ``munitaug.load(path).to("cuda").translator("a", "b")``, whose style bank stays behind."""
+    core = case.make(0, 3)
+    images = torch.randint(0, 256, (3, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    here = core.translator(*core.directions[0]).eval()
+    styles = torch.randn(3, 2 if here.style_dim else 1, here.style_dim, generator=torch.Generator().manual_seed(2))
+    wanted = translate_images(here, images, styles)
+    there = core.to(DEVICE).translator(*core.directions[0]).eval()
+    found = translate_images(there, images, styles)
+    assert found.device == images.device
+    assert (found.int() - wanted.int()).abs().max() <= 1
+
+
+def test_metrics_of_a_method_that_went_there_are_those_of_the_cpu(checkpoint: Path) -> None:
+    core = munitaug.load(checkpoint)
+    images = torch.rand(8, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3)) * 2.0 - 1.0
+    judge = cast(SmallClassifier, build_classifier("lenet", 1, 3, 0).eval())
+    found = []
+    for device in BOTH:
+        there, generator = core.to(device).translator("a", "b").eval(), torch.Generator().manual_seed(0)
+        network = judge.to(device).features
+        measured = munitaug.measure_translation(there, images, images, network, name="lenet", generator=generator)
+        found.append([metric.value for metric in measured])
+    assert found[1] == pytest.approx(found[0], rel=1e-2, abs=1e-4)
 
 
 def test_one_image_in_one_image_out(checkpoint: Path) -> None:
