@@ -263,11 +263,12 @@ class _DomainStream:
 
     def _permutation(self, epoch: int) -> Tensor:
         """Gives the order of an epoch; the last few are kept, for speed only."""
-        if epoch not in self._permutations:
-            if len(self._permutations) >= _KEPT_PERMUTATIONS:
-                self._permutations.pop(next(iter(self._permutations)))
-            self._permutations[epoch] = random_permutation(len(self.domain), self.seed, "order", self.key, epoch)
-        return self._permutations[epoch]
+        found = self._permutations.get(epoch)
+        if found is None:
+            found = random_permutation(len(self.domain), self.seed, "order", self.key, epoch)
+            last = list(self._permutations.items())[1 - _KEPT_PERMUTATIONS :]
+            self._permutations = {**dict(last), epoch: found}  # a new one: another thread may be reading the old one
+        return found
 
 
 def _cut(image: Tensor, corner: Tensor, side: int) -> Tensor:

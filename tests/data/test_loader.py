@@ -73,6 +73,20 @@ def test_batches_are_full_when_larger_than_the_domain(numbered_domain: MakeDomai
     assert len(pair.b) == 8
 
 
+def test_orders_that_are_kept_are_not_changed_under_another_thread(numbered_domain: MakeDomain) -> None:
+    """For a GPU a thread reads ahead, while samples are drawn from the same loader."""
+    loader = UnpairedLoader(numbered_domain(3), numbered_domain(3), batch_size=3, seed=1)
+    loader.pair_at(0)
+    stream = loader._stream_a
+    read = stream._permutations
+    before = dict(read)
+    pairs = [loader.pair_at(step) for step in range(20)]
+    assert read == before
+    assert len(stream._permutations) < 20
+    assert torch.equal(loader.pair_at(0).a, loader.pair_at(0).a)
+    assert len(pairs) == 20
+
+
 def test_domains_are_shuffled_apart(numbered_domain: MakeDomain) -> None:
     pair = take(UnpairedLoader(numbered_domain(64), numbered_domain(64), batch_size=64, seed=0), 0, 1)[0]
     assert values_of(pair.a) != values_of(pair.b)
