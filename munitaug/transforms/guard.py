@@ -155,6 +155,10 @@ class LabelGuard:
         )
         return kept.view_as(variants)
 
+    def prepare(self, device: torch.device) -> None:
+        """Copies the classifier to a device, if it is elsewhere; a forked process could not take it from a GPU."""
+        self._on(device)
+
     def _on(self, device: torch.device) -> nn.Module:
         if device not in self._copies:
             self._copies[device] = frozen_network(self.classifier, device)
@@ -185,6 +189,7 @@ class LabelGuard:
         """Gives a guard with counts of its own; the frozen classifier is shared."""
         twin = LabelGuard.__new__(LabelGuard)
         twin.__setstate__(self.__getstate__())
+        twin._copies = dict(self._copies)
         return twin
 
 

@@ -128,6 +128,8 @@ class VariantMaker:
         self.truncation = truncation_as_float(truncation)
         self.strength = check_strength(strength)
         self.guard = _check_guard(guard)
+        if self.guard is not None:
+            self.guard.prepare(self.device)
         self.stream = RandomStream(seed)
         self.path = None if isinstance(checkpoint, Translator) else _path_to_text(checkpoint)
         self._absolute_path = None if self.path is None else os.path.abspath(os.path.expanduser(self.path))

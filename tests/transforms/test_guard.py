@@ -325,3 +325,13 @@ def test_what_is_drawn_again_has_the_strength_of_what_was_rejected() -> None:
     variants = made.translate(torch.full((2, 3, 16, 16), 0.25), draw)
     styles = -2.0 * draw.strength + math.atanh(-0.5) * (1.0 - draw.strength)
     torch.testing.assert_close(variants.mean(dim=(2, 3, 4)), (styles.tanh() + 1.0) / 2.0, atol=1e-4, rtol=0)
+
+
+def test_the_classifier_is_copied_to_the_device_before_a_process_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forked process cannot take it from a GPU. "meta" stands for one: what lies there cannot be copied from it."""
+    guard = LabelGuard(BrightnessClassifier(), tries=1)
+    munit = MUNITTransform(BrightnessTranslator(), guard=guard)
+    monkeypatch.setattr("munitaug.transforms.guard.frozen_network", None)
+    image = torch.full((1, 16, 16), 0.25)
+    for transform in (munit, copy.deepcopy(munit)):
+        assert transform(image).shape == image.shape
