@@ -79,10 +79,12 @@ def together(device: torch.device) -> Iterator[None]:
         device: what is trained on.
 
     Raises:
-        ValueError: an incomplete environment, or a device that ranks cannot share work on.
+        ValueError: an incomplete environment, a device that ranks cannot share work on, or ranks that the program has
+            joined through NCCL alone.
         ConnectionError: not all ranks have come in time, or another has gone at once.
     """
-    if (_number("WORLD_SIZE") or 1) < 2 or dist.is_initialized():
+    if (_number("WORLD_SIZE") or 1) < 2 or (dist.is_available() and dist.is_initialized()):
+        _check_joined(device)
         yield
         return
     missing = [name for name in VARIABLES if name not in os.environ]
@@ -108,6 +110,18 @@ def together(device: torch.device) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _check_joined(device: torch.device) -> None:
+    """Checks that ranks which the program has joined itself can exchange what they have on a device and on the CPU."""
+    if count() == 1:
+        return
+    reached = [part.partition(":")[0] for part in dist.get_backend_config().split(",")]
+    if not {"cpu", device.type} <= set(reached):
+        raise ValueError(
+            f"torch.distributed was initialised for {' and '.join(reached)} alone, but ranks on {device.type} exchange "
+            'numbers of the CPU, too; use torch.distributed.init_process_group("cpu:gloo,cuda:nccl"), or leave it out'
+        )
 
 
 def _word_of_the_living(store: Store, own: int, world: int) -> str:
@@ -160,7 +174,10 @@ def device_of_rank(device: torch.device, *, apart: bool = False) -> torch.device
         return torch.device("cuda", local_rank % torch.cuda.device_count())
     if device.index is not None:
         raise ValueError(f"{count()} ranks cannot share {device}; take device cuda, which gives each rank its own GPU")
-    local, present = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    _, local, _ = launched_as()
+    if local is None:  # the program has joined the ranks itself
+        return torch.device("cuda", torch.cuda.current_device())
+    present = torch.cuda.device_count()
     if 1 < present <= local:
         raise ValueError(f"rank {rank()} has no GPU: there are {present} here; use --nproc-per-node {present}")
     own = torch.device("cuda", local if present > 1 else 0)

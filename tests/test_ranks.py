@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -92,6 +93,34 @@ def test_each_rank_gets_its_own_gpu(monkeypatch: pytest.MonkeyPatch, present: in
     assert ranks.device_of_rank(torch.device("cuda")) == torch.device("cuda", expected)
     assert chosen == [torch.device("cuda", expected)]
     assert ranks.device_of_rank(torch.device("cpu")) == torch.device("cpu")
+
+
+def test_ranks_that_the_program_has_joined_itself_stay_on_the_gpu_it_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert ranks.device_of_rank(torch.device("cuda")) == torch.device("cuda:3")
+
+
+@pytest.mark.parametrize(
+    ("backends", "device", "reached"),
+    [
+        ("cuda:nccl", "cuda", False),
+        ("cuda:nccl", "cpu", False),
+        ("cpu:gloo", "cuda", False),
+        ("cpu:gloo,cuda:nccl", "cuda", True),
+        ("cpu:gloo,cuda:gloo", "cpu", True),
+    ],
+)
+def test_ranks_that_the_program_has_joined_itself_reach_the_cpu_and_the_device(
+    monkeypatch: pytest.MonkeyPatch, backends: str, device: str, reached: bool
+) -> None:
+    monkeypatch.setattr(ranks, "count", lambda: 2)
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_backend_config", lambda: backends)
+    refused = pytest.raises(ValueError, match=r'init_process_group\("cpu:gloo,cuda:nccl"\)')
+    with nullcontext() if reached else refused, ranks.together(torch.device(device)):
+        pass
 
 
 def test_ranks_without_a_gpu_of_their_own_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
