@@ -114,8 +114,12 @@ def resolve_device(name: str | torch.device) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f'device must be "auto", "cpu", "cuda" or "cuda:N", got {name!r}') from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} was asked for, but torch sees no GPU; use cpu")
+    if device.type == "cuda":  # asked without a tensor there: processes forked after one could not use a GPU
+        if not torch.cuda.is_available():
+            raise ValueError(f"device {name!r} was asked for, but torch sees no GPU; use cpu")
+        if device.index is not None and device.index >= (present := torch.cuda.device_count()):
+            raise ValueError(f"device {name!r} was asked for, but torch sees {present} GPUs, from cuda:0; use cuda")
+        return device
     try:
         if device.type == "meta":
             raise NotImplementedError("it holds no numbers")

@@ -54,6 +54,16 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
             make()
 
 
+def test_a_gpu_is_not_touched_to_see_whether_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that are forked after it was could not use it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "empty", None)
+    assert [str(resolve_device(name)) for name in ("cuda", "cuda:1")] == ["cuda", "cuda:1"]
+    with pytest.raises(ValueError, match="'cuda:2' was asked for, but torch sees 2 GPUs, from cuda:0; use cuda"):
+        resolve_device("cuda:2")
+
+
 @pytest.mark.parametrize(("present", "expected"), [(False, "cpu"), (True, "cuda")])
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch, present: bool, expected: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
