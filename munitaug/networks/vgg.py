@@ -57,7 +57,8 @@ def load_vgg_features(path: str | Path) -> VggFeatures:
             f"{file} does not exist; save torchvision's VGG-16 weights (models.VGG16_Weights) there first"
         )
     try:
-        weights = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
+        is_safe = file.suffix == ".safetensors"
+        weights = load_file(file) if is_safe else torch.load(file, map_location="cpu", weights_only=True)
         network = VggFeatures()
         kept = [index for index in range(RELU_5_3 + 1) if index != POOL_BEFORE_BLOCK_5]
         for position, index in enumerate(kept):
