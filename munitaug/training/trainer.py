@@ -101,6 +101,8 @@ class Trainer:
             CheckpointError: there is nothing to resume, or it does not fit the method.
         """
         self.method.train()  # one that was loaded is as in use
+        if self.config.cuda_graph and self.recorded is None:  # it ran before
+            self.recorded = self._recorder()
         first = self._restore() if resume else 0
         if others := ranks.unlike_first(first):
             raise CheckpointError(

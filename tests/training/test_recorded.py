@@ -82,7 +82,7 @@ def test_every_other_method_can_be_recorded() -> None:
 
 
 @pytest.mark.parametrize("case", RECORDED_CASES.values(), ids=RECORDED_CASES.keys())
-def test_recorded_steps_give_the_weights_of_others(case: Case, tmp_path: Path) -> None:
+def test_recorded_steps_give_the_weights_of_others(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, list[dict[str, float]]] = {"eager": [], "recorded": []}
     count: list[str] = []
     trainers = {
@@ -90,6 +90,7 @@ def test_recorded_steps_give_the_weights_of_others(case: Case, tmp_path: Path) -
         "recorded": recording(tiny_trainer(tmp_path / "recorded", recorded(), case.make(0, 3)), count),
     }
     trainers["eager"].recorded = None
+    monkeypatch.setattr(trainers["eager"], "_recorder", lambda: None)
     weights = {}
     for name, trainer in trainers.items():
         method = trainer.run(on_step=lambda _, terms, name=name: seen[name].append(terms), progress=False)  # type: ignore[misc]
@@ -97,6 +98,17 @@ def test_recorded_steps_give_the_weights_of_others(case: Case, tmp_path: Path) -
     assert seen["recorded"] == seen["eager"]
     assert all(torch.equal(value, weights["recorded"][key]) for key, value in weights["eager"].items())
     assert count == ["recorded"] + ["replayed"] * (STEPS - WARM_UP_STEPS)
+
+
+def test_a_second_run_of_a_trainer_is_recorded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count: list[str] = []
+    trainer = recording(tiny_trainer(tmp_path, recorded(), CASES["munit"].make(0, 3)), count)
+    first = trainer.recorded
+    trainer.run(progress=False)
+    monkeypatch.setattr(trainer, "_recorder", lambda: first)
+    count.clear()
+    trainer.run(progress=False)
+    assert count[-1] == "replayed"
 
 
 @pytest.mark.parametrize("name", ["semantic", "cyclegan"])  # cyclegan has a pool
