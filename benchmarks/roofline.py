@@ -300,6 +300,7 @@ def _generate(work: Work, options: argparse.Namespace, folder: Path) -> tuple[Le
             folder / f"{next(numbers)}.h5",
             variants=work.variants,
             device=options.device,
+            precision=options.precision,
             progress=False,
         )
 
