@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from munitaug.default_device import on_cpu_by_default
 from munitaug.images import resize_model_images
 from munitaug.networks.modes import device_of, evaluation_mode
 from munitaug.random import seeded
@@ -345,6 +346,7 @@ def inception_scores(
     return conditional, unconditional
 
 
+@on_cpu_by_default
 def measure_translation(
     translator: Translator,
     source: Tensor,

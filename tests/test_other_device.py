@@ -64,7 +64,9 @@ def trained(case: Case, device: str, folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_every_method_trains_as_on_the_cpu(case: Case, tmp_path: Path) -> None:
+def test_every_method_trains_as_on_the_cpu(case: Case, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if not PRETENDED and request.node.callspec.id.startswith(("unit", "dritpp")):
+        pytest.skip("a GPU draws their noise itself, and other numbers than a CPU")
     here, there = (trained(case, device, tmp_path / device[:3]) for device in BOTH)
     for mine, theirs in zip(there, here, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-5)
@@ -227,10 +229,10 @@ def test_a_loader_augments_there(checkpoint: Path) -> None:
 
 def test_styles_of_exemplars_and_between_them(checkpoint: Path) -> None:
     domain = toy_domain()
-    translator = munitaug.shared_translator(checkpoint).to(DEVICE)
-    codes = munitaug.images_to_styles(translator, domain.images(range(4)))
-    here = munitaug.images_to_styles(munitaug.shared_translator(checkpoint).to("cpu"), domain.images(range(4)))
-    torch.testing.assert_close(codes.cpu(), here.cpu(), rtol=1e-3, atol=1e-4)
+    core = munitaug.load(checkpoint)
+    here = munitaug.images_to_styles(core.translator("a", "b").eval(), domain.images(range(4)))
+    there = munitaug.images_to_styles(core.to(DEVICE).translator("a", "b").eval(), domain.images(range(4)))
+    torch.testing.assert_close(there.cpu(), here.cpu(), rtol=1e-3, atol=1e-4)
 
 
 def read_images(path: Path) -> Tensor:

@@ -15,6 +15,7 @@ from munitaug.data.digits import DigitsName, load_digits_domain
 from munitaug.data.domain import ArrayDomain, ImageDomain
 from munitaug.data.folder import FolderDomain
 from munitaug.data.synthetic import Protocol, Split, SyntheticDigits
+from munitaug.default_device import on_cpu_by_default
 from munitaug.types import DomainError
 
 SyntheticName = Literal["synthetic-digits"]
@@ -40,6 +41,7 @@ class NamedSpec:
     count: int | None = None
 
 
+@on_cpu_by_default
 def open_domain(
     spec: str | os.PathLike[str],
     *,

@@ -26,6 +26,7 @@ from munitaug.adaptation import (
 from munitaug.adaptation import adapt as adapt_classifier
 from munitaug.checkpoint import frozen_restyler, frozen_translator, load_method
 from munitaug.data.domain import ImageDomain, check_classes
+from munitaug.default_device import on_cpu_by_default
 from munitaug.files import continued_lines
 from munitaug.methods import METHODS
 from munitaug.networks.modes import with_gradients
@@ -60,6 +61,7 @@ class Adapted:
 
 
 @with_gradients
+@on_cpu_by_default
 def adapt(
     source: str | Path | ImageDomain,
     target: str | Path | ImageDomain,

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from munitaug._version import __version__
 from munitaug.checkpoint import save_method
+from munitaug.default_device import on_cpu_by_default
 from munitaug.files import sha256_of
 from munitaug.interop import check_format, read_foreign
 
 
+@on_cpu_by_default
 def convert(
     generator: str | Path,
     out: str | Path,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from munitaug.adaptation import FitSettings, Row, summarise
 from munitaug.data.specs import open_domain
+from munitaug.default_device import on_cpu_by_default
 from munitaug.recipes.evaluate import draw_accuracies, evaluate
 from munitaug.recipes.generate import generate
 from munitaug.recipes.options import refuse_existing_run
@@ -55,6 +56,7 @@ class DemoSettings:
         check_settings(self)
 
 
+@on_cpu_by_default
 def demo(
     out: str | Path,
     *,

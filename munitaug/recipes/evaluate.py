@@ -29,6 +29,7 @@ from munitaug.adaptation import (
 from munitaug.checkpoint import checkpoint_sha256, frozen_restyler, load_method, shared_translator
 from munitaug.data.domain import ImageDomain, check_classes
 from munitaug.data.specs import parse_spec
+from munitaug.default_device import on_cpu_by_default
 from munitaug.files import only_writer_of, write_text
 from munitaug.networks.modes import with_gradients
 from munitaug.recipes.options import DataOptions, domain_facts, refuse_other_settings
@@ -38,6 +39,7 @@ from munitaug.types import CheckpointError, DomainError
 
 
 @with_gradients
+@on_cpu_by_default
 def evaluate(
     source: str | Path | ImageDomain,
     target: str | Path | ImageDomain,

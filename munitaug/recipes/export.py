@@ -9,6 +9,7 @@ from pathlib import Path
 
 from munitaug._version import __version__
 from munitaug.checkpoint import checkpoint_sha256, find_checkpoint, read_index, shared_translator
+from munitaug.default_device import on_cpu_by_default
 from munitaug.interop.export import ExportFacts, GraphFormat, export_graph
 from munitaug.settings import whole_number
 from munitaug.translator import Translator
@@ -16,6 +17,7 @@ from munitaug.translator import Translator
 ENDINGS: dict[str, GraphFormat] = {".onnx": "onnx", ".pt2": "torch-export"}
 
 
+@on_cpu_by_default
 def export_translator(
     checkpoint: str | Path | Translator,
     out: str | Path,

@@ -17,6 +17,7 @@ from munitaug.adaptation.label_preservation import Confusion, classes_seen, clas
 from munitaug.checkpoint import checkpoint_sha256, find_checkpoint, read_index, shared_translator
 from munitaug.data.domain import ArrayDomain, ImageDomain, check_classes
 from munitaug.data.specs import parse_spec
+from munitaug.default_device import on_cpu_by_default
 from munitaug.files import refuse_existing, write_text
 from munitaug.images import images_to_model, match_channels
 from munitaug.kernel import translator_device
@@ -38,6 +39,7 @@ HELD_OUT = 5
 BATCH = 250
 
 
+@on_cpu_by_default
 def label_preservation(
     checkpoint: str | Path,
     source: str | Path | ImageDomain,
