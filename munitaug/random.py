@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+COPIED_AT_ONCE_BYTES = 64 * 1024
+
 
 def seed_of(*parts: int | str) -> int:
     """Gives a 63-bit seed that depends on every part and on their order, the same on every machine.
@@ -72,11 +74,15 @@ def seed_global(seed: int, device: torch.device | None = None) -> None:
 def on_device(drawn: Tensor, device: torch.device) -> Tensor:
     """Gives what was drawn on the CPU on another device, without waiting for what a GPU was asked before.
 
-    The drawn tensor may be freed or changed at once unless it is pinned: its numbers are copied before this returns
-    (CUDA Runtime API, "API synchronization behavior", asynchronous copies from pageable memory).
+    The drawn tensor may be freed or changed at once unless it is pinned: its numbers are copied before this returns.
+    From pageable memory a GPU's driver does so at once up to 64 KiB; of more it may wait for the stream (CUDA Runtime
+    API, "API synchronization behavior"), so more is copied into pinned memory first, which torch frees in time.
 
     Args:
         drawn: on the CPU; from elsewhere it is waited for.
         device: where it is wanted.
     """
-    return drawn.to(device, non_blocking=drawn.device.type == "cpu" and device.type != "mps")
+    from_cpu = drawn.device.type == "cpu"
+    if from_cpu and device.type == "cuda" and drawn.nbytes > COPIED_AT_ONCE_BYTES and not drawn.is_pinned():
+        drawn = drawn.pin_memory()
+    return drawn.to(device, non_blocking=from_cpu and device.type != "mps")

@@ -8,8 +8,17 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from munitaug.random import numpy_generator, random_permutation, seed_global, seed_of, seeded, torch_generator
+from munitaug.random import (
+    numpy_generator,
+    on_device,
+    random_permutation,
+    seed_global,
+    seed_of,
+    seeded,
+    torch_generator,
+)
 
 
 def test_a_seed_is_the_blake2b_of_its_named_parts() -> None:
@@ -89,3 +98,26 @@ def test_a_permutation_holds_every_index_once_and_repeats() -> None:
     assert order.tolist() != list(range(50))
     assert torch.equal(order, random_permutation(50, 3, "order"))
     assert not torch.equal(order, random_permutation(50, 4, "order"))
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "expected"),
+    [(16_384, "cuda", []), (16_385, "cuda", ["pinned"]), (16_385, "cpu", []), (16_385, "mps", [])],
+)
+def test_what_a_gpu_would_have_to_be_waited_for_goes_by_pinned_memory(
+    monkeypatch: pytest.MonkeyPatch, count: int, device: str, expected: list[str]
+) -> None:
+    calls: list[str] = []
+
+    def pin_memory(drawn: Tensor) -> Tensor:
+        calls.append("pinned")
+        return drawn
+
+    def to(drawn: Tensor, where: torch.device, non_blocking: bool) -> Tensor:
+        calls.append(f"{where}, {'not waited for' if non_blocking else 'waited for'}")
+        return drawn
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(Tensor, "to", to)
+    on_device(torch.zeros(count), torch.device(device))
+    assert calls == [*expected, f"{device}, {'waited for' if device == 'mps' else 'not waited for'}"]
