@@ -41,10 +41,17 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and is_nameless(error):  # as those of writing are, of a full disk above all
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_folder(path.parent)
+
+
+def is_nameless(error: OSError) -> bool:
+    """Tells whether an error of the system does not say of which file it is."""
+    return type(error) is OSError and error.errno is not None and error.filename is None
 
 
 @contextmanager
@@ -64,7 +71,12 @@ def making_folder(folder: Path) -> Iterator[Path]:
     with only_writer(unfinished):
         for entry in unfinished.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        yield unfinished
+        try:
+            yield unfinished
+        except OSError as error:
+            if is_nameless(error):
+                raise OSError(error.errno, error.strerror, str(unfinished)) from error
+            raise
         if sys.platform != "win32":
             os.sync()  # all at once: a call for each of many small files takes far longer
         unfinished.rename(folder)
@@ -82,6 +94,22 @@ def refuse_existing(path: Path, overwrite: bool = False) -> None:
     if path.exists() and not overwrite:
         message = "exists already and is left as it is; choose another output, or overwrite it"
         raise FileExistsError(errno.EEXIST, message, str(path))
+
+
+def refuse_full_disk(path: Path, size: int) -> None:
+    """Writes a new file of zeros, which whoever asks writes over: some libraries crash where not even that has room.
+
+    Args:
+        path: of the file.
+        size: in bytes.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    with open(path, "wb") as file:
+        file.write(bytes(size))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -55,6 +55,29 @@ def test_a_disk_that_fills_during_training_loses_no_saved_step(disk: Path, tmp_p
     assert weights(run) == weights(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("room", [0, 8_000, 40_000])
+def test_a_full_disk_is_said_with_the_file_that_had_no_room(disk: Path, tiny_run: Path, room: int) -> None:
+    """Libraries that write may end the process in place of saying so; what they began goes."""
+    space = os.statvfs(disk)
+    (disk / "ballast").write_bytes(bytes(max(0, space.f_bavail * space.f_frsize - 4096 - room)))
+    while room == 0 and os.statvfs(disk).f_bavail:
+        with open(disk / "ballast", "ab") as file:
+            file.write(bytes(4096))
+    images = ("--input", "synthetic-digits:train:300", *SIZE)
+    for words, name in (
+        (("generate", tiny_run, *images, "--compression", "none", "--batch-size", "2"), "aug.h5"),
+        (("preview", tiny_run, *images), "sheet.png"),
+        (("export", tiny_run, *SIZE), "graph.pt2"),
+    ):
+        done = run_cli(*words, "--out", disk / name)
+        message = done.err.splitlines()[-1]
+        assert done.code == 2, message
+        assert "No space left on device" in message or "disk full" in message, message
+        assert str(disk / name) in message, message
+        assert not (disk / name).exists()
+        assert not list(disk.rglob("*.tmp"))
+
+
 def test_a_read_only_folder_is_named_and_stays_as_it_is(disk: Path, tiny_run: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     images = ("--input", SOURCE, *SIZE)

@@ -5,6 +5,7 @@ Floor 5: imports floors 1-4; onnx, onnxscript and onnxruntime where a graph of t
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from munitaug.files import refuse_existing, replacing
+from munitaug.files import only_writer_of, refuse_existing, replacing
 from munitaug.images import crop_padding, pad_to_multiple
 from munitaug.translator import Translator
 from munitaug.types import MIN_SIDE
@@ -106,10 +107,10 @@ def export_graph(
     if min(size) < MIN_SIDE:
         raise ValueError(f"size must be at least {MIN_SIDE} px, got {size[1]} x {size[0]}")
     refuse_existing(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
     graph = TranslatorGraph(translator).eval()
     write = _write_onnx if format == "onnx" else _write_torch_export
-    with replacing(path) as temporary:
+    with only_writer_of(path), replacing(path) as temporary:
+        refuse_existing(path, overwrite)  # again: another process may have written it till now
         run = write(graph, temporary, size, metadata)
         difference = max(_difference(graph, run, size, count, variants) for count, variants in TRIED)
         if not difference <= TOLERANCE:
@@ -150,8 +151,9 @@ def _write_torch_export(
 ) -> Callable[..., Tensor]:
     with torch.no_grad():
         program = torch.export.export(graph, _example(graph, size, *EXAMPLE), dynamic_shapes=_dynamic_shapes(graph))
-    with open(path, "wb") as file:
-        torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(dict(metadata))})
+    held = io.BytesIO()  # torch ends the whole process where a file cannot be written to its end
+    torch.export.save(program, held, extra_files={METADATA_FILE: json.dumps(dict(metadata))})
+    path.write_bytes(held.getbuffer())
     with open(path, "rb") as file:
         loaded: Callable[..., Tensor] = torch.export.load(file).module()
     return loaded

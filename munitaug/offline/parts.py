@@ -27,7 +27,7 @@ from munitaug.data.augmented_file import (
 )
 from munitaug.data.hdf5 import AugmentedDataset
 from munitaug.data.shards import check_shard_name, read_shards, shard_path, write_index
-from munitaug.files import locked_file, refuse_existing, replacing, sync_folder, write_text
+from munitaug.files import locked_file, refuse_existing, refuse_full_disk, replacing, sync_folder, write_text
 from munitaug.offline.disk import is_disk_full, locked_folder
 from munitaug.offline.plan import Entries, Plan, Stripe
 from munitaug.settings import differences
@@ -37,6 +37,8 @@ PLAN_NAME = "plan.json"
 MERGE_NAME = "merged.h5"
 MOVING_NAME = "moving"
 """Stands in the folder from the moment when the first shard leaves it."""
+LEAST_ROOM_BYTES = 64 * 1024
+"""Room that there must be before a part is begun: HDF5 crashes where its first bytes have none."""
 _NAMED_DIFFERENCES = 12
 _LONGEST_DIFFERENCE = 200
 
@@ -157,11 +159,13 @@ class PartsFolder:
         rows = len(self.plan.part_items(part)) * self.plan.rows_per_item
         refusal = f"another process is writing {file}; start each run once, all with the same number of ranks"
         lock = locked_file(file.with_name(file.name + ".lock"), refusal) if self.plan.shards else nullcontext()
-        with lock, replacing(file) as unfinished, AugmentedFileWriter(unfinished, rows, self.plan.layout) as writer:
-            yield writer
-            if writer.filled < rows:
-                raise PartUnfinishedError
-            writer.seal(self._attributes(part))
+        with lock, replacing(file) as unfinished:
+            refuse_full_disk(unfinished, LEAST_ROOM_BYTES)
+            with AugmentedFileWriter(unfinished, rows, self.plan.layout) as writer:
+                yield writer
+                if writer.filled < rows:
+                    raise PartUnfinishedError
+                writer.seal(self._attributes(part))
 
     def finish(self, should_stop: Callable[[], bool] | None = None) -> None:
         """Makes the output of the parts if all are there: with several ranks, the last one does it.
