@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 
 import munitaug
 from munitaug.checkpoint import index_sha256
-from munitaug.files import sha256_of
+from munitaug.files import only_writer_of, sha256_of
 from munitaug.offline import parts
 from tests.runs import TINY_MODEL, refusal, run_cli
 
@@ -331,3 +332,23 @@ def test_output_that_exists_is_left_alone(tiny_run: Path, tmp_path: Path) -> Non
         assert "Errno" not in message
     assert out.read_text() == "mine"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no locks")
+@pytest.mark.parametrize("command", ["preview", "export", "labels"])
+def test_a_file_that_another_process_is_writing_is_left_to_it(
+    command: str, photos: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / {"preview": "sheet.png", "export": "graph.pt2", "labels": "labels.json"}[command]
+    judged = ("--source", SPEC, "--judge", SPEC, "--fit.steps", "2", "--variants", "1", "--label-preservation")
+    words: tuple[str | Path, ...] = {
+        "preview": ("preview", tiny_run, "--input", photos, *SIZE),
+        "export": ("export", tiny_run, *SIZE),
+        "labels": ("evaluate", "--checkpoint", tiny_run, *judged, *SIZE),
+    }[command]
+    with only_writer_of(out):
+        outcome = run_cli(*words, "--out", out)
+    assert outcome.code == 2, outcome
+    assert f"another process is writing to {out}; wait for it, or choose another file" in outcome.err
+    assert not out.exists()
+    assert not out.with_suffix(".tmp").exists()

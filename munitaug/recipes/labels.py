@@ -18,7 +18,7 @@ from munitaug.checkpoint import checkpoint_sha256, find_checkpoint, read_index, 
 from munitaug.data.domain import ArrayDomain, ImageDomain, check_classes
 from munitaug.data.specs import parse_spec
 from munitaug.default_device import on_cpu_by_default
-from munitaug.files import refuse_existing, write_text
+from munitaug.files import only_writer_of, refuse_existing, write_text
 from munitaug.images import images_to_model, match_channels
 from munitaug.kernel import translator_device
 from munitaug.metrics import extract_features
@@ -126,9 +126,10 @@ def label_preservation(
     styled = StyledBy(str(index["method"]), checkpoint_sha256(checkpoint), direction, style, truncation, count, seed)
     counts = Confusion.of(labels.repeat_interleave(count), seen.flatten(), classes)
     report = _report(domain, styled, asked, counts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(report.to_json(), indent=2) + "\n")
-    draw_confusion(report, picture)
+    with only_writer_of(path):
+        _free_files(path, overwrite)  # again: another process may have written them till now
+        draw_confusion(report, picture)
+        write_text(path, json.dumps(report.to_json(), indent=2) + "\n")
     return report
 
 

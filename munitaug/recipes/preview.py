@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from munitaug.checkpoint import shared_translator
 from munitaug.data.domain import ImageDomain, check_classes
 from munitaug.default_device import on_cpu_by_default
-from munitaug.files import refuse_existing, replacing
+from munitaug.files import only_writer_of, refuse_existing, replacing
 from munitaug.kernel import images_to_styles, translate_images, translator_device
 from munitaug.random import random_permutation, torch_generator
 from munitaug.recipes.judge import Judge, make_judge
@@ -113,9 +113,10 @@ def preview(
     painter = _make_painter(translator, contents, wishes, jury)
     codes = sampler.sample(1, max(variants, 2) if translator.style_dim else 1, torch_generator(seed, "preview"))[0]
     picture = _compose(painter, wishes, codes, contents, shown, real)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        picture.save(temporary, format="PNG")
+    with only_writer_of(path):
+        refuse_existing(path, overwrite)  # again: another process may have written it till now
+        with replacing(path) as temporary:
+            picture.save(temporary, format="PNG")
     return path
 
 
