@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -117,12 +118,25 @@ def load_rows(path: Path) -> list[Row]:
         ValueError: the file is no such list.
     """
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        return [
-            Row(condition=str(row["condition"]), seed=int(row["seed"]), accuracy=float(row["accuracy"])) for row in rows
-        ]
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, list):
+            raise TypeError("it holds no list")
+        rows = [_checked_row(row) for row in found]
+        cells = [(row["condition"], row["seed"]) for row in rows]
+        if len(set(cells)) < len(cells):
+            raise ValueError("a condition stands there twice with one seed")
+        return rows
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a list of results ({error}); move it away or choose another --out") from error
+
+
+def _checked_row(row: dict[str, Any]) -> Row:
+    condition, seed, accuracy = row["condition"], whole_number("seed", row["seed"]), float(row["accuracy"])
+    if not isinstance(condition, str):
+        raise TypeError(f"a condition must be a name, got {condition!r}")
+    if not 0.0 <= accuracy <= 100.0:
+        raise ValueError(f"accuracy must be in percent, got {accuracy}")
+    return Row(condition=condition, seed=seed, accuracy=accuracy)
 
 
 def list_seeds(seeds: int | Sequence[int]) -> list[int]:

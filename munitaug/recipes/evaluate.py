@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from munitaug.adaptation import (
     CONDITIONS,
@@ -170,19 +171,38 @@ def _keep_settings(
     Raises:
         CheckpointError: the finished rows were made with other settings, or it is not known with which.
     """
-    beside = path.with_name(path.stem + ".settings.json")
+    beside = path.with_name(path.name.removesuffix(".json") + ".settings.json")
     digest = None if checkpoint is None else checkpoint_sha256(checkpoint)
     if finished and not beside.exists():
         raise CheckpointError(
             f"{beside} is missing, so it is not known with which settings and images the rows of {path} were made; put "
             "it back, or choose another --out"
         )
+    kept_settings = _read_settings(beside) if beside.exists() else {}
     if finished:
-        kept = json.loads(beside.read_text(encoding="utf-8")).get("checkpoint_sha256")
+        kept = kept_settings.get("checkpoint_sha256")
         translated = any(row["condition"] in ("munit", "adapt") for row in finished)
         digest = digest or kept
         refuse_other_settings(beside, {**settings, "checkpoint_sha256": digest if translated else kept})
     write_text(beside, json.dumps({**settings, "checkpoint_sha256": digest}, indent=2) + "\n")
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Gives the settings of rows.
+
+    Raises:
+        CheckpointError: the file holds no such settings; it may be somebody's own.
+    """
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict) or not {"fit", "checkpoint_sha256"} <= settings.keys():
+        raise CheckpointError(
+            f"{path} does not hold the settings that evaluate writes there, and is left as it is; move it away, or "
+            "choose another --out"
+        )
+    return settings
 
 
 def _finished_rows(path: Path, resume: bool) -> list[Row]:

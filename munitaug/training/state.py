@@ -39,14 +39,14 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], int]:
     try:
         tensors, facts = load_tensors(path, ("format", "format_version", "step"))
     except CheckpointError as error:
-        raise CheckpointError(f"{path} is not a whole state file: {error}; start again without --resume") from error
+        raise CheckpointError(f"{path} is not a whole state file: {error}; begin anew in another folder") from error
     if facts.get("format") != "munitaug-state" or facts.get("format_version") != str(STATE_FORMAT_VERSION):
         raise CheckpointError(
             f"{path} is {facts.get('format', 'no munitaug state')} version {facts.get('format_version', '?')}, "
             f"this munitaug reads munitaug-state version {STATE_FORMAT_VERSION}"
         )
     if not facts.get("step", "").isdecimal():
-        raise CheckpointError(f"{path} does not say after which step it was saved; start again without --resume")
+        raise CheckpointError(f"{path} does not say after which step it was saved; begin anew in another folder")
     return tensors, int(facts["step"])
 
 

@@ -121,7 +121,19 @@ def test_rows_survive_the_file(rows: list[Row], tmp_path: Path) -> None:
     assert load_rows(tmp_path / "rows.json") == rows
 
 
-@pytest.mark.parametrize("text", ["{", "{}x", '[{"condition": "source"}]', "[1]", '[{"condition":"a","seed":"x"}]'])
+ROW = '{"condition": "source", "seed": 1, "accuracy": 50.0}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "{}", "{}x", '[{"condition": "source"}]', "[1]", '[{"condition":"a","seed":"x"}]'),
+        f"[{ROW}, {ROW}]",
+        *(f"[{ROW}]".replace("50.0", accuracy) for accuracy in ("NaN", "-1", "100.5", "Infinity")),
+        *(f"[{ROW}]".replace("1,", f"{seed},") for seed in ("1.7", "true", '"1"')),
+        f"[{ROW}]".replace('"source"', "7"),
+    ],
+)
 def test_a_file_that_holds_no_rows_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "rows.json"
     path.write_text(text)

@@ -94,6 +94,26 @@ def test_rows_of_unknown_settings_are_not_added_to(tmp_path: Path) -> None:
     assert (tmp_path / "rows.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"fit": {}}'])
+def test_settings_that_are_none_are_left_alone_and_named(tmp_path: Path, content: str) -> None:
+    """Somebody's own file may be called so, too."""
+    beside = tmp_path / "rows.settings.json"
+    beside.write_text(content)
+    with pytest.raises(CheckpointError, match=r"rows\.settings\.json does not hold the settings that evaluate writes"):
+        run(tmp_path / "rows.json", conditions=["source"])
+    (tmp_path / "rows.json").write_text('[{"condition": "source", "seed": 0, "accuracy": 50.0}]')
+    with pytest.raises(CheckpointError, match=r"rows\.settings\.json does not hold the settings that evaluate writes"):
+        run(tmp_path / "rows.json", conditions=["classic"], resume=True)
+    assert beside.read_text() == content
+
+
+def test_outputs_of_different_names_have_settings_of_their_own(tmp_path: Path) -> None:
+    for name in ("rows-0.5", "rows-0.7.json"):
+        run(tmp_path / name, conditions=["source"])
+    expected = ["rows-0.5", "rows-0.5.settings.json", "rows-0.7.json", "rows-0.7.settings.json"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == expected
+
+
 def test_an_existing_file_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text("[]")
     with pytest.raises(FileExistsError, match="exists already; add missing cells with --resume"):
