@@ -340,7 +340,17 @@ def test_a_file_that_another_process_is_writing_is_left_to_it(
     command: str, photos: Path, tiny_run: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / {"preview": "sheet.png", "export": "graph.pt2", "labels": "labels.json"}[command]
-    judged = ("--source", SPEC, "--judge", SPEC, "--fit.steps", "2", "--variants", "1", "--label-preservation")
+    judged = (
+        "--source",
+        SPEC,
+        "--judge",
+        "synthetic-digits:train:200",
+        "--fit.steps",
+        "2",
+        "--variants",
+        "1",
+        "--label-preservation",
+    )
     words: tuple[str | Path, ...] = {
         "preview": ("preview", tiny_run, "--input", photos, *SIZE),
         "export": ("export", tiny_run, *SIZE),
