@@ -38,7 +38,7 @@ MERGE_NAME = "merged.h5"
 MOVING_NAME = "moving"
 """Stands in the folder from the moment when the first shard leaves it."""
 LEAST_ROOM_BYTES = 64 * 1024
-"""Room that there must be before a part is begun: HDF5 crashes where its first bytes have none."""
+"""Room that there must be before a larger part is begun: HDF5 crashes where its first bytes have none."""
 _NAMED_DIFFERENCES = 12
 _LONGEST_DIFFERENCE = 200
 
@@ -160,7 +160,7 @@ class PartsFolder:
         refusal = f"another process is writing {file}; start each run once, all with the same number of ranks"
         lock = locked_file(file.with_name(file.name + ".lock"), refusal) if self.plan.shards else nullcontext()
         with lock, replacing(file) as unfinished:
-            refuse_full_disk(unfinished, LEAST_ROOM_BYTES)
+            refuse_full_disk(unfinished, min(LEAST_ROOM_BYTES, rows * self.plan.layout.image_bytes))
             with AugmentedFileWriter(unfinished, rows, self.plan.layout) as writer:
                 yield writer
                 if writer.filled < rows:

@@ -420,7 +420,7 @@ def test_a_full_disk_keeps_finished_shards(
 
     def full(descriptor: int) -> None:
         synced.append(descriptor)
-        if len(synced) > 6:  # plan and its folder, shards 0 and 1 and their folder, shard 2 ...
+        if len(synced) > 9:  # plan and its folder, room, shard and folder of shards 0 and 1, room of shard 2 ...
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
