@@ -48,7 +48,7 @@ from munitaug.training.trainer import STATE_FILE, OnStep
 from munitaug.types import CheckpointError, DomainKey
 
 STYLE_BANK_SIZE = 512
-MAY_CHANGE = ("accumulate", "cuda_graph", "domains_at_once", "keep_mib")
+MAY_CHANGE = ("accumulate", "cuda_graph", "domains_at_once", "keep_mib", "workers")
 """Settings that may be others when a run is resumed."""
 NOT_IN_NAMES = re.compile(r"[:/.\s]+")
 

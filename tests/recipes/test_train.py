@@ -148,6 +148,13 @@ def test_killed_before_the_first_state_can_be_resumed(
     assert_equal(weights_of(tiny_run), weights_of(tmp_path / "run"))
 
 
+def test_a_run_resumed_with_other_loading_processes_is_the_same(tiny_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(tmp_path / "run", on_step=stop_after(2))
+    run(tmp_path / "run", training=dataclasses.replace(TINY_TRAINING, workers=2, keep_mib=0), resume=True)
+    assert_equal(weights_of(tiny_run), weights_of(tmp_path / "run"))
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     run(tmp_path / "run")
     before = contents(tmp_path / "run")
