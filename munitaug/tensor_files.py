@@ -22,6 +22,10 @@ from munitaug.files import replacing
 from munitaug.types import CheckpointError
 
 SUM_KEY = "content_sha256"
+FACTS_NAME = "__metadata__"
+"""Where the header of a safetensors file has what is not tensors."""
+LENGTH_BYTES = 8
+"""Of the number before a safetensors file's header."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
@@ -40,10 +44,27 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     with replacing(path) as temporary:
         try:
             save_file(plain, temporary, {**facts, SUM_KEY: content_sha256(plain, facts)})
+            _order_facts(temporary)
         except SafetensorError as error:  # which is what a full disk is to safetensors
             number = re.search(r"os error (\d+)", str(error))
             code = int(number[1]) if number else errno.EIO
             raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def _order_facts(path: Path) -> None:
+    """Puts the facts of a file in the order of their names, so that equal content is equal bytes.
+
+    safetensors writes them in an order that differs from one process to the next. Tensors stay where they are: the
+    header's length does.
+    """
+    with open(path, "rb+") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        header = json.loads(file.read(length))
+        header[FACTS_NAME] = dict(sorted(header[FACTS_NAME].items()))
+        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
+        if len(ordered) == length:  # else safetensors spells JSON in a way of its own; the file is right as it is
+            file.seek(LENGTH_BYTES)
+            file.write(ordered)
 
 
 def load_tensors(path: Path, known_facts: Collection[str]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -37,6 +37,15 @@ def test_tensors_and_facts_come_back(path: Path) -> None:
         assert torch.equal(tensors[name], tensor)
 
 
+def test_equal_content_is_equal_bytes(tmp_path: Path) -> None:
+    facts = FACTS | {"quote": '"\\/', "é": "\x00\t\x7f", "b": ""}
+    files = [tmp_path / f"{index}.safetensors" for index in range(12)]
+    for file in files:
+        save_tensors(file, TENSORS, facts)
+        assert load_tensors(file, facts)[1] == facts
+    assert {file.read_bytes() for file in files} == {files[0].read_bytes()}
+
+
 def test_every_changed_byte_is_noticed_or_changes_nothing(path: Path) -> None:
     content, noticed = path.read_bytes(), 0
     for place in range(len(content)):
