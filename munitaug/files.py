@@ -24,6 +24,10 @@ LOCK_PATIENCE_S = 10.0
 """How long a folder may still be held by processes that a killed writer has left behind."""
 
 
+UNFINISHED_MARK = ".munitaug-unfinished"
+"""Stands in a folder that is being filled, and so may be emptied to begin anew."""
+
+
 class NoLocksError(OSError):
     """The file system has no locks."""
 
@@ -61,16 +65,25 @@ def making_folder(folder: Path) -> Iterator[Path]:
     If the block raises, or the process is killed, the unfinished folder stays; the next call empties it.
 
     Raises:
-        FileExistsError: ``folder`` exists.
+        FileExistsError: ``folder`` exists, or an unfinished one that no such call has left.
+        FileNotFoundError: a link on the way leads nowhere.
+        NotADirectoryError: a file is in the way.
         BlockingIOError: another process is filling it.
     """
     if folder.exists():
         raise FileExistsError(errno.EEXIST, "exists already and is left as it is; choose another folder", str(folder))
+    refuse_no_way(folder)
     unfinished = folder.with_name(folder.name + ".unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
+    mark = unfinished / UNFINISHED_MARK
     with only_writer(unfinished):
+        if any(unfinished.iterdir()) and not mark.exists():
+            message = "has been left by something else and would be emptied; move it away, or choose another output"
+            raise FileExistsError(errno.EEXIST, message, str(unfinished))
+        mark.touch()
         for entry in unfinished.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            if entry != mark:
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         try:
             yield unfinished
         except OSError as error:
@@ -79,21 +92,44 @@ def making_folder(folder: Path) -> Iterator[Path]:
             raise
         if sys.platform != "win32":
             os.sync()  # all at once: a call for each of many small files takes far longer
+        mark.unlink()
         unfinished.rename(folder)
     sync_folder(folder.parent)
 
 
 def refuse_existing(path: Path, overwrite: bool = False) -> None:
-    """Leaves a file alone that is not to be replaced, and a folder in any case.
+    """Leaves a file alone that is not to be replaced, and a folder in any case; a file could be made there.
 
     Raises:
         FileExistsError: there is such a file, or the path is a folder, as an empty one is.
+        FileNotFoundError: a link on the way leads nowhere.
+        NotADirectoryError: a file is in the way.
     """
     if path.is_dir():
         raise FileExistsError(errno.EEXIST, "is a folder; name a file", str(path))
     if path.exists() and not overwrite:
         message = "exists already and is left as it is; choose another output, or overwrite it"
         raise FileExistsError(errno.EEXIST, message, str(path))
+    refuse_no_way(path)
+
+
+def refuse_no_way(path: Path) -> None:
+    """Checks that a file or folder could be made at a path, as far as this can be seen without making one.
+
+    Raises:
+        FileNotFoundError: it is a link that leads nowhere, or lies beyond one: a disk may not be mounted.
+        NotADirectoryError: a file is in the way.
+    """
+    for place in (path, *path.parents):
+        if place.is_dir():
+            return
+        if place.is_symlink() and not place.exists():
+            message = f"is a link to {place.readlink()}, which is not there; make that, or choose another output"
+            raise FileNotFoundError(errno.ENOENT, message, str(place))
+        if place != path and place.exists():
+            raise NotADirectoryError(
+                errno.ENOTDIR, f"is a file, so {path} cannot be; choose another output", str(place)
+            )
 
 
 def refuse_full_disk(path: Path, size: int) -> None:

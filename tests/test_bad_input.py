@@ -24,6 +24,7 @@ from tests.runs import TINY_MODEL, refusal, run_cli
 
 SPEC = "synthetic-digits:train:20"
 SIZE = ("--size", "16")
+KEPT = ("evaluate", "--label-preservation", "--checkpoint")
 
 
 def write_image(file: Path, mode: str = "RGB", size: tuple[int, int] = (20, 18)) -> Path:
@@ -57,6 +58,46 @@ def test_empty_folder(photos: Path, tmp_path: Path) -> None:
 def test_missing_folder(photos: Path, tmp_path: Path) -> None:
     message = refusal(*train_words(photos, tmp_path / "nothing", tmp_path / "run"))
     assert "no folder of that name exists, and the known names are mnist, usps" in message
+
+
+def test_pictures_are_not_written_among_the_images(photos: Path, tiny_run: Path, tmp_path: Path) -> None:
+    classes = tmp_path / "classes"
+    for number in range(6):
+        write_image(classes / "ab"[number % 2] / f"{number}.png", "L")
+    train = train_words(classes, photos, photos / "deep" / "run")
+    data = ("--source", classes, "--target", photos, *SIZE)
+    before = sorted(tmp_path.rglob("*"))
+    for words in (
+        (*train, *SIZE),
+        ("adapt", *data, "--out", classes / "run"),
+        ("preview", tiny_run, "--input", classes, *SIZE, "--out", classes / "a" / "sheet.png"),
+        ("preview", tiny_run, "--input", classes, "--target", photos, *SIZE, "--out", photos / "sheet.png"),
+        (*KEPT, tiny_run, "--source", classes, "--judge", classes, *SIZE, "--out", classes / "labels.json"),
+    ):
+        assert "whose images are in use: its pictures would be taken for more of them" in refusal(*words), words
+    assert sorted(tmp_path.rglob("*")) == before
+    assert run_cli(*train_words(classes, photos, photos / ".runs" / "run"), *SIZE).code == 0
+
+
+def test_a_way_that_is_none_is_said_at_once(photos: Path, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "not-mounted")
+    (tmp_path / "file").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    for place, message in (("link", "is a link to"), ("file/deep", "is a file, so"), ("link/deep", "is a link to")):
+        out = tmp_path / place
+        for words in (
+            (*train_words(photos, photos, out), *SIZE),
+            ("adapt", "--source", SPEC, "--target", photos, *SIZE, "--out", out),
+            ("generate", tiny_run, "--input", photos, *SIZE, "--out", out),
+            ("preview", tiny_run, "--input", photos, *SIZE, "--out", out),
+            (*KEPT, tiny_run, "--source", SPEC, "--judge", SPEC, *SIZE, "--out", out),
+            ("export", tiny_run, *SIZE, "--format", "torch-export", "--out", out),
+            ("evaluate", "--source", SPEC, "--target", photos, "--test", SPEC, *SIZE, "--out", out),
+            ("demo", "--out", out),
+        ):
+            assert message in refusal(*words), (words, place)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_broken_jpeg_is_named_and_can_be_skipped(photos: Path, tmp_path: Path) -> None:

@@ -82,12 +82,15 @@ def test_a_read_only_folder_is_named_and_stays_as_it_is(disk: Path, tiny_run: Pa
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     images = ("--input", SOURCE, *SIZE)
     domains = ("--source", SOURCE, "--target", TARGET, "--test", TARGET, *SIZE)
+    judged = ("--checkpoint", tiny_run, "--source", SOURCE, "--judge", SOURCE, *SIZE)
     for words in (
         (*TRAIN, "--out", disk / "run"),
         ("generate", tiny_run, *images, "--out", disk / "aug.h5"),
         ("preview", tiny_run, *images, "--out", disk / "sheet.png"),
         ("evaluate", *domains, "--out", disk / "rows.json"),
         ("adapt", *domains, "--out", disk / "run"),
+        ("export", tiny_run, *SIZE, "--out", disk / "graph.pt2"),
+        ("evaluate", "--label-preservation", *judged, "--out", disk / "labels.json"),
     ):
         message = refusal(*words)
         assert "Read-only file system" in message, words

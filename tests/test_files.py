@@ -14,12 +14,14 @@ import pytest
 
 from munitaug import files
 from munitaug.files import (
+    UNFINISHED_MARK,
     NoLocksError,
     locked_file,
     making_folder,
     only_writer,
     only_writer_of,
     refuse_existing,
+    refuse_no_way,
     replacing,
     sha256_of,
     sync_folder,
@@ -109,7 +111,49 @@ def test_what_is_left_of_an_unfinished_folder_does_not_get_into_the_next(tmp_pat
         fill_half()
     assert not (tmp_path / "out").exists()
     with making_folder(tmp_path / "out") as unfinished:
-        assert os.listdir(unfinished) == []
+        assert os.listdir(unfinished) == [UNFINISHED_MARK]
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_an_unfinished_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    diary = tmp_path / "out.unfinished" / "diary.txt"
+    diary.parent.mkdir()
+    diary.write_text("dear")
+    refusal = pytest.raises(FileExistsError, match=r"left by something else .* move it away.*out\.unfinished")
+    with refusal, making_folder(tmp_path / "out"):
+        pass
+    assert diary.read_text() == "dear"
+    diary.unlink()
+    with making_folder(tmp_path / "out"):
+        pass
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_link_in_an_unfinished_folder_is_removed_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "out.unfinished").mkdir()
+    (tmp_path / "out.unfinished" / UNFINISHED_MARK).touch()
+    (tmp_path / "out.unfinished" / "link").symlink_to(tmp_path / "kept")
+    with making_folder(tmp_path / "out"):
+        pass
+    assert os.listdir(tmp_path / "out") == []
+    assert (tmp_path / "kept").is_dir()
+
+
+def test_a_way_that_leads_nowhere_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "not-mounted")
+    (tmp_path / "good").symlink_to(tmp_path)
+    refuse_no_way(tmp_path / "good" / "new" / "x.png")
+    refuse_no_way(Path("new") / "x.png")
+    before = sorted(os.listdir(tmp_path))
+    for refuse in (refuse_no_way, refuse_existing, lambda path: making_folder(path).__enter__()):
+        with pytest.raises(NotADirectoryError, match=r"is a file, so .*deep.* cannot be; .*: .*file'"):
+            refuse(tmp_path / "file" / "deep" / "x.png")
+        for place in (tmp_path / "link", tmp_path / "link" / "deep" / "x.png"):
+            with pytest.raises(FileNotFoundError, match=r"is a link to .*not-mounted, which is not there; make that"):
+                refuse(place)
+    assert sorted(os.listdir(tmp_path)) == before
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:

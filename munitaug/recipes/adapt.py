@@ -31,7 +31,7 @@ from munitaug.files import continued_lines
 from munitaug.methods import METHODS
 from munitaug.networks.modes import with_gradients
 from munitaug.recipes.classifier import CLASSIFIER_FILE, load_classifier, save_classifier
-from munitaug.recipes.options import DataOptions, Json, domain_facts, run_folder
+from munitaug.recipes.options import DataOptions, Json, domain_facts, refuse_among_images, run_folder
 from munitaug.recipes.train import MAY_CHANGE, SemanticOptions, train
 from munitaug.settings import check_kinds
 from munitaug.stopping import left_unanswered
@@ -116,6 +116,7 @@ def adapt(
     domain_a = data.open_source(source)
     domain_b = data.open_target(target)
     domain_test = None if test is None else data.open_target(test)
+    refuse_among_images(folder, domain_a, domain_b, domain_test)
     task = make_task(domain_a, domain_b).shuffled()
     semantic = SemanticOptions(semantic_weight, fit)
     scorer = None

@@ -31,7 +31,7 @@ from munitaug.checkpoint import checkpoint_sha256, frozen_restyler, load_method,
 from munitaug.data.domain import ImageDomain, check_classes
 from munitaug.data.specs import parse_spec
 from munitaug.default_device import on_cpu_by_default
-from munitaug.files import only_writer_of, write_text
+from munitaug.files import only_writer_of, refuse_no_way, write_text
 from munitaug.networks.modes import with_gradients
 from munitaug.recipes.options import DataOptions, domain_facts, refuse_other_settings
 from munitaug.recipes.pictures import picture
@@ -207,6 +207,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 def _finished_rows(path: Path, resume: bool) -> list[Row]:
     if not path.exists():
+        refuse_no_way(path)
         return []
     if not resume:
         raise FileExistsError(f"{path} exists already; add missing cells with --resume, or choose another --out")

@@ -27,7 +27,7 @@ from munitaug.random import random_permutation
 from munitaug.recipes.classifier import train_classifier
 from munitaug.recipes.evaluate import own_test_split
 from munitaug.recipes.label_report import LabelReport, StyledBy, draw_confusion
-from munitaug.recipes.options import DataOptions
+from munitaug.recipes.options import DataOptions, refuse_among_images
 from munitaug.recipes.pictures import require_matplotlib
 from munitaug.settings import whole_number
 from munitaug.styles import style_source
@@ -85,6 +85,7 @@ def label_preservation(
         progress: show progress bars.
 
     Raises:
+        BlockingIOError: another process writes ``out``.
         CheckpointError: the checkpoint cannot be read.
         DomainError: source and judge have different classes.
         FileExistsError: the JSON or the PNG exists.
@@ -105,29 +106,33 @@ def label_preservation(
     domain = data.open_source(source)
     labels = domain.require_labels()
     wanted = _recorded_target(checkpoint, direction) if judge is None else judge
-    if isinstance(wanted, nn.Module):
-        asked = _given_judge(wanted, domain, judge_test, data)
-    else:
-        lessons = _open_labelled(wanted, domain, data)
-        asked = _taught_judge(lessons, judge_test or own_test_split(wanted), data, fit, seed, device, progress)
-        asked.classifier.to(translator_device(translator))
-    classes = _count_classes(asked, domain, labels)
+    lessons = None if isinstance(wanted, nn.Module) else _open_labelled(wanted, domain, data)
+    refuse_among_images(picture, domain, lessons)
     count = variants if translator.style_dim else 1
-    seen = classes_seen_in_variants(
-        translator,
-        asked.classifier,
-        domain,
-        styles=styles,
-        variants=count,
-        channels=asked.channels,
-        seed=seed,
-        progress="judging variants" if progress else "",
-    )
-    styled = StyledBy(str(index["method"]), checkpoint_sha256(checkpoint), direction, style, truncation, count, seed)
-    counts = Confusion.of(labels.repeat_interleave(count), seen.flatten(), classes)
-    report = _report(domain, styled, asked, counts)
-    with only_writer_of(path):
+    with only_writer_of(path):  # before a judge is trained: a place that cannot be written is said now
         _free_files(path, overwrite)  # again: another process may have written them till now
+        if isinstance(wanted, nn.Module):
+            asked = _given_judge(wanted, domain, judge_test, data)
+        else:
+            assert lessons is not None
+            asked = _taught_judge(lessons, judge_test or own_test_split(wanted), data, fit, seed, device, progress)
+            asked.classifier.to(translator_device(translator))
+        classes = _count_classes(asked, domain, labels)
+        seen = classes_seen_in_variants(
+            translator,
+            asked.classifier,
+            domain,
+            styles=styles,
+            variants=count,
+            channels=asked.channels,
+            seed=seed,
+            progress="judging variants" if progress else "",
+        )
+        styled = StyledBy(
+            str(index["method"]), checkpoint_sha256(checkpoint), direction, style, truncation, count, seed
+        )
+        counts = Confusion.of(labels.repeat_interleave(count), seen.flatten(), classes)
+        report = _report(domain, styled, asked, counts)
         draw_confusion(report, picture)
         write_text(path, json.dumps(report.to_json(), indent=2) + "\n")
     return report

@@ -14,8 +14,9 @@ from typing import Any
 
 from munitaug.checkpoint import find_checkpoint, read_index
 from munitaug.data.domain import ImageDomain
+from munitaug.data.folder import FolderDomain
 from munitaug.data.specs import open_domain
-from munitaug.files import only_writer, write_text
+from munitaug.files import only_writer, refuse_no_way, write_text
 from munitaug.settings import differences
 from munitaug.types import CheckpointError, split_direction
 
@@ -112,6 +113,28 @@ def domain_facts(domain: ImageDomain, *, labels: bool = True) -> dict[str, Json]
     }
 
 
+def refuse_among_images(out: Path, *domains: ImageDomain | None) -> None:
+    """Checks that what gets pictures of its own does not lie in a folder of images, where they would be taken for more.
+
+    Args:
+        out: of a run folder or a picture.
+        domains: whose images are in use; those that are no folders do not matter.
+
+    Raises:
+        ValueError: it lies in one of the folders.
+    """
+    place = out.absolute().resolve()
+    for domain in domains:
+        if not isinstance(domain, FolderDomain):
+            continue
+        root = domain.root.resolve()
+        if root in place.parents and not any(part.startswith(".") for part in place.relative_to(root).parts):
+            raise ValueError(
+                f"{out} lies in {domain.root}, whose images are in use: its pictures would be taken for more of them; "
+                "choose another output"
+            )
+
+
 @contextmanager
 def run_folder(folder: Path, facts: Mapping[str, Json], resume: bool) -> Iterator[None]:
     """Keeps other processes out of a run folder that is made, or taken up again; see :func:`start_run`.
@@ -172,7 +195,10 @@ def refuse_existing_run(folder: Path) -> None:
 
     Raises:
         FileExistsError: the folder is a file, or there is something in it.
+        FileNotFoundError: a link on the way leads nowhere.
+        NotADirectoryError: a file is in the way.
     """
+    refuse_no_way(folder)
     unborn = CONFIG_NAME + ".tmp"
     if folder.is_file() or (folder.is_dir() and any(entry.name != unborn for entry in folder.iterdir())):
         raise FileExistsError(f"{folder} exists already; continue it with --resume, or choose another --out")

@@ -22,7 +22,7 @@ from munitaug.kernel import images_to_styles, translate_images, translator_devic
 from munitaug.random import random_permutation, torch_generator
 from munitaug.recipes.judge import Judge, make_judge
 from munitaug.recipes.nearest import images_with_channels, nearest_real, pixels
-from munitaug.recipes.options import DataOptions
+from munitaug.recipes.options import DataOptions, refuse_among_images
 from munitaug.recipes.sheets import SheetRow, SheetSection, draw_sheet
 from munitaug.styles import interpolate_styles, style_source
 from munitaug.training import resolve_device
@@ -87,6 +87,7 @@ def preview(
         progress: show progress bars where it takes a while.
 
     Raises:
+        BlockingIOError: another process writes ``out``.
         DomainError: the judge would learn classes that are not the source's.
         FileExistsError: ``out`` exists, or is a folder.
         LabelMissingError: a judge without labels to hold translations against, or to learn from.
@@ -110,11 +111,12 @@ def preview(
     real = None if target is None else data.open_target(target)
     shown = None if exemplars is None else data.open_target(exemplars)
     jury = None if judge is None else _open_judge(judge, data, contents)
-    painter = _make_painter(translator, contents, wishes, jury)
+    refuse_among_images(path, contents, real, shown, jury if isinstance(jury, ImageDomain) else None)
     codes = sampler.sample(1, max(variants, 2) if translator.style_dim else 1, torch_generator(seed, "preview"))[0]
-    picture = _compose(painter, wishes, codes, contents, shown, real)
-    with only_writer_of(path):
+    with only_writer_of(path):  # from here on, as a judge may be trained: a place that cannot be written is said now
         refuse_existing(path, overwrite)  # again: another process may have written it till now
+        painter = _make_painter(translator, contents, wishes, jury)
+        picture = _compose(painter, wishes, codes, contents, shown, real)
         with replacing(path) as temporary:
             picture.save(temporary, format="PNG")
     return path

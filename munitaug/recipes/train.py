@@ -39,7 +39,7 @@ from munitaug.recipes.classifier import (
     save_classifier,
     train_classifier,
 )
-from munitaug.recipes.options import CONFIG_NAME, DataOptions, domain_facts, run_folder
+from munitaug.recipes.options import CONFIG_NAME, DataOptions, domain_facts, refuse_among_images, run_folder
 from munitaug.settings import check_kinds, check_settings, differences
 from munitaug.stopping import stop_on_signals
 from munitaug.training import TrainConfig, Trainer, resolve_device
@@ -137,6 +137,7 @@ def train(
     domain_a = data.open_source(source)
     domain_b = data.open_target(target)
     further = [data.open_target(other) for other in others]
+    refuse_among_images(Path(out).expanduser(), domain_a, domain_b, *further)
     method_class = METHODS[method]
     settings = method_class.config_class.preset(preset, channels=domain_a.channels) if config is None else config
     if not isinstance(settings, method_class.config_class):
