@@ -370,8 +370,10 @@ def _refuse_foreign_folder(folder: Path) -> None:
 
 def _foreign_file_message(path: Path) -> str:
     with open(path, "rb") as file:
-        head = file.read(4)
-    if head[:1] == b"\x80" or head == b"PK\x03\x04":
+        head = file.read(9)
+    if head[8:] == b"{":  # after the length of the header, of any bytes
+        return f"{path} is a file of tensors; give the checkpoint folder that it lies in, with its {INDEX_NAME}"
+    if head[:1] == b"\x80" or head[:4] == b"PK\x03\x04":
         return (
             f"{path} is a pickle (torch.save), which can run any code when it is read; munitaug never unpickles. "
             "Give a checkpoint folder that munitaug train wrote"

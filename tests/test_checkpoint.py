@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import munitaug
@@ -335,6 +335,9 @@ def test_paths_without_a_checkpoint_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "image.png", "is a file; a munitaug checkpoint is a folder with checkpoint.json")
     (tmp_path / "empty").touch()
     refused(tmp_path / "empty", "is a file; a munitaug checkpoint")
+    for count in range(64):  # the header's length, and with it the first byte, takes all values
+        save_file({"x" * (count + 1): torch.zeros(1)}, tmp_path / "weights", {"word": "y" * (8 * count)})
+        refused(tmp_path / "weights", "weights is a file of tensors; give the checkpoint folder that it lies in")
 
 
 def test_a_shared_translator_is_one_object_until_the_checkpoint_changes(saved: Path) -> None:

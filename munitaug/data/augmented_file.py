@@ -21,6 +21,7 @@ Files from before there were CRC columns and content_sha256 are read without the
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -302,11 +303,14 @@ def read_contents(file: h5py.File, path: Path) -> Contents:
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """Turns whatever h5py makes of a damaged file into one error that names the file."""
+    """Turns whatever h5py makes of a damaged file into one error that names the file; one in use is in use."""
     try:
         yield
-    except (AugmentedFileError, PermissionError, BlockingIOError):
+    except (AugmentedFileError, PermissionError):
         raise
+    except BlockingIOError as error:
+        message = "another program has it open for writing; close it there, then read it again"
+        raise BlockingIOError(errno.EAGAIN, message, str(path)) from error
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
         raise AugmentedFileError(
             f"{path} is a truncated or damaged HDF5 file, perhaps a broken copy; copy or generate it again ({error})"

@@ -72,7 +72,10 @@ def open_domain(
         ImportError: an optional package is missing; the message says how to install it.
     """
     if not isinstance(spec, str | os.PathLike):
-        raise TypeError(f"images are a folder, a name or an ImageDomain, got {type(spec).__name__}")
+        raise TypeError(
+            f"images are a folder, a name or an ImageDomain, got {type(spec).__name__}; give images in memory as "
+            "munitaug.data.ArrayDomain(name, images, labels)"
+        )
     named = parse_spec(spec)
     if named is None:
         folder = Path(spec).expanduser()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -174,6 +176,15 @@ def test_a_closed_data_set_opens_again(path: Path) -> None:
     assert torch.equal(dataset[3][0], first)
     dataset.close()
     assert dataset.style(0).shape == (STYLE,)
+
+
+def test_a_file_that_another_program_writes_is_named(path: Path) -> None:
+    with h5py.File(path, "r+"):
+        command = f"from munitaug.data.hdf5 import AugmentedDataset; AugmentedDataset({str(path)!r})"
+        done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=False)
+    assert "BlockingIOError" in done.stderr, done.stderr
+    assert f"another program has it open for writing; close it there, then read it again: {str(path)!r}" in done.stderr
+    assert len(AugmentedDataset(path)) == ROWS
 
 
 def test_the_file_is_found_after_a_change_of_folder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
