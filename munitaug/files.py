@@ -92,8 +92,8 @@ def making_folder(folder: Path) -> Iterator[Path]:
             raise
         if sys.platform != "win32":
             os.sync()  # all at once: a call for each of many small files takes far longer
-        mark.unlink()
         unfinished.rename(folder)
+        (folder / UNFINISHED_MARK).unlink()  # only now: without it, what a kill leaves would be taken for another's
     sync_folder(folder.parent)
 
 
