@@ -33,7 +33,7 @@ from munitaug.method import Method, MethodClass, OptimiserSettings
 from munitaug.methods import METHODS
 from munitaug.training.config import resolve_device
 from munitaug.translator import Precision, Translator
-from munitaug.types import CheckpointError, direction_name, split_direction
+from munitaug.types import CheckpointError, DomainKey, direction_name, split_direction
 
 FORMAT = "munitaug-checkpoint"
 FORMAT_VERSION = 1
@@ -195,6 +195,18 @@ def checkpoint_sha256(path: str | Path) -> str:
 def identity_sha256(path: str | Path) -> str:
     """Gives the SHA-256 of all that a checkpoint says of itself: weights, configuration, directions, provenance."""
     return index_sha256(read_index(find_checkpoint(path)))
+
+
+def was_inverted(index: Mapping[str, Json], key: DomainKey) -> bool:
+    """Tells whether training exchanged dark and light in the images of a domain, as far as a checkpoint says so.
+
+    Args:
+        index: of the checkpoint, see :func:`read_index`.
+        key: of the domain: "a", "b", or its name in a method of more domains.
+    """
+    names = index["config"].get("domains") or "ab"
+    facts = index.get("provenance", {}).get("source" if key in ("a", names[0]) else "target")
+    return isinstance(facts, dict) and facts.get("inverted") is True  # others may have written something else there
 
 
 @on_cpu_by_default

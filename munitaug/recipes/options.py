@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from munitaug.checkpoint import find_checkpoint, read_index
+from munitaug.checkpoint import find_checkpoint, read_index, was_inverted
 from munitaug.data.domain import ImageDomain
 from munitaug.data.folder import FolderDomain
 from munitaug.data.specs import open_domain
@@ -88,10 +88,8 @@ class DataOptions:
             "channels": index["config"].get("channels"),
             "size": kept.get("size") if type(kept.get("size")) is int and 0 < kept["size"] <= MOST_SIDE else None,
         }
-        names = index["config"].get("domains") or "ab"
         for option, key in zip(("invert_source", "invert_target"), split_direction(direction), strict=True):
-            facts = kept.get("source" if key in ("a", names[0]) else "target")
-            trained[option] = isinstance(facts, dict) and facts.get("inverted") is True
+            trained[option] = was_inverted(index, key)
         return replace(self, **{name: value for name, value in trained.items() if getattr(self, name) is None})
 
 

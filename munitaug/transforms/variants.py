@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypedDict
@@ -25,7 +26,7 @@ from munitaug.transforms.frozen import frozen_network
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.streams import RandomStream
 from munitaug.translator import NO_STYLES, Translator
-from munitaug.types import CheckpointError
+from munitaug.types import CheckpointError, split_direction
 
 Style = str | StyleSource | Exemplar | Sequence[Exemplar]
 Direction = str | Mapping[str, float]
@@ -168,6 +169,7 @@ class VariantMaker:
         if self._translators is None:
             assert self.path is not None
             self._sha256 = _checkpoint_identity(self.path, self._sha256)
+            _warn_of_inversion(self.path, self.directions)
             self._translators = tuple(_load_translator(self.path, name, self.device) for name in self.directions)
         return self._translators
 
@@ -438,6 +440,21 @@ def _checkpoint_identity(path: str, expected: str | None) -> str:
             f"{expected[:16]}...; put the old checkpoint back, or make the transform anew"
         )
     return found
+
+
+def _warn_of_inversion(path: str, directions: Sequence[str]) -> None:
+    """Warns of a checkpoint whose images were inverted when they were opened, which a transform's are not."""
+    from munitaug.checkpoint import find_checkpoint, read_index, was_inverted
+
+    index = read_index(find_checkpoint(path))
+    inverted = [direction for direction in directions if was_inverted(index, split_direction(direction)[0])]
+    if inverted:
+        warnings.warn(
+            f"{path} was trained on images with dark and light exchanged (munitaug train --invert-source or "
+            f"--invert-target), so {' and '.join(inverted)} expects them so: put v2.RandomInvert(p=1) before this "
+            "transform, or A.InvertImg(p=1); if it is there, all is well",
+            stacklevel=2,
+        )
 
 
 def _path_to_text(checkpoint: str | Path) -> str:

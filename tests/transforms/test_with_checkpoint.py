@@ -49,6 +49,18 @@ def test_transforms_of_one_checkpoint_share_their_weights(checkpoint: Path) -> N
     assert MUNITTransform(checkpoint, direction="b2a")._maker.translator is not first._maker.translator
 
 
+def test_a_checkpoint_of_inverted_images_warns_where_it_takes_them(tmp_path: Path) -> None:
+    method = munitaug.Munit(
+        munitaug.MunitConfig(width=8, n_residual=1, mlp_width=16, discriminator_width=8, n_scales=1)
+    )
+    path = munitaug.save(method, tmp_path / "checkpoint", {"source": {"inverted": True}, "target": {"name": "night"}})
+    image = torch.rand(3, 16, 16)
+    for direction in ("a2b", {"a2b": 0.5, "b2a": 0.5}):
+        with pytest.warns(UserWarning, match=r"so a2b expects them so: put v2\.RandomInvert\(p=1\) before this"):
+            MUNITTransform(path, direction=direction)(image)
+    MUNITTransform(path, direction="b2a")(image)  # a warning would be an error
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_images_do_not_depend_on_the_default_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
     config = munitaug.MunitConfig(width=8, n_residual=1, mlp_width=16, discriminator_width=8, n_scales=1)
