@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -207,6 +207,12 @@ def was_inverted(index: Mapping[str, Json], key: DomainKey) -> bool:
     names = index["config"].get("domains") or "ab"
     facts = index.get("provenance", {}).get("source" if key in ("a", names[0]) else "target")
     return isinstance(facts, dict) and facts.get("inverted") is True  # others may have written something else there
+
+
+def inverted_directions(path: str | Path, directions: Iterable[str]) -> list[str]:
+    """Gives those of the directions of a checkpoint that start from images whose dark and light were exchanged."""
+    index = read_index(find_checkpoint(path))
+    return [direction for direction in directions if was_inverted(index, split_direction(direction)[0])]
 
 
 @on_cpu_by_default

@@ -26,7 +26,7 @@ from munitaug.transforms.frozen import frozen_network
 from munitaug.transforms.guard import LabelGuard
 from munitaug.transforms.streams import RandomStream
 from munitaug.translator import NO_STYLES, Translator
-from munitaug.types import CheckpointError, split_direction
+from munitaug.types import CheckpointError
 
 Style = str | StyleSource | Exemplar | Sequence[Exemplar]
 Direction = str | Mapping[str, float]
@@ -444,10 +444,9 @@ def _checkpoint_identity(path: str, expected: str | None) -> str:
 
 def _warn_of_inversion(path: str, directions: Sequence[str]) -> None:
     """Warns of a checkpoint whose images were inverted when they were opened, which a transform's are not."""
-    from munitaug.checkpoint import find_checkpoint, read_index, was_inverted
+    from munitaug.checkpoint import inverted_directions
 
-    index = read_index(find_checkpoint(path))
-    inverted = [direction for direction in directions if was_inverted(index, split_direction(direction)[0])]
+    inverted = inverted_directions(path, directions)
     if inverted:
         warnings.warn(
             f"{path} was trained on images with dark and light exchanged (munitaug train --invert-source or "

@@ -134,5 +134,6 @@ def give_checkpoints(
     checkpoint = ModuleType("munitaug.checkpoint")
     vars(checkpoint)["shared_translator"] = shared_translator
     vars(checkpoint)["identity_sha256"] = lambda path: "0" * 64
+    vars(checkpoint)["inverted_directions"] = lambda path, directions: []
     monkeypatch.setitem(sys.modules, "munitaug.checkpoint", checkpoint)
     return asked
