@@ -113,11 +113,15 @@ class PartsFolder:
                 an output of this plan, which one of them may just have made, unless it is damaged; all of it is read.
 
         Raises:
-            FileExistsError: the output, or a file called as one of its shards, exists and is not what this plan makes.
+            FileExistsError: the output, or a file called as one of its shards, exists and is not what this plan makes;
+                or there are parts that no run has left.
             ValueError: the folder holds finished parts of another plan.
         """
         with self._one_at_a_time():
             kept = self._kept_plan()
+            if kept is None and not overwrite and self._holds_parts():
+                message = f"holds parts of another origin, without {PLAN_NAME}; move it away, or choose another output"
+                raise FileExistsError(errno.EEXIST, message, str(self.path))
             if kept is not None and kept != self.plan.entries():
                 if not overwrite and (self.stripe.ranks > 1 or self._holds_parts()):
                     self._refuse(kept)

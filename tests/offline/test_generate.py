@@ -507,6 +507,16 @@ def test_hdf5_that_cannot_write_the_output_leaves_the_parts(tmp_path: Path, whol
     assert run(tmp_path / "aug.h5").read_bytes() == whole.read_bytes()
 
 
+def test_parts_that_no_run_has_left_stay(tmp_path: Path, whole: Path) -> None:
+    foreign = tmp_path / "aug.h5.parts" / "part-00007.h5"
+    foreign.parent.mkdir()
+    foreign.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds parts of another origin, without plan\.json; move it away"):
+        run(tmp_path / "aug.h5")
+    assert foreign.read_text() == "mine"
+    assert run(tmp_path / "aug.h5", overwrite=True).read_bytes() == whole.read_bytes()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 96 KiB; skips where it cannot be mounted."""
