@@ -75,6 +75,13 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_command_starts_without_torch_s_compiler() -> None:
+    """torchvision's models bring it along, and with it a second and a half of a core."""
+    code = "import sys; from munitaug.cli import build_parser; build_parser(); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_names_are_few() -> None:
     assert len(munitaug.__all__) <= 69
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import vgg16
 
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
@@ -29,6 +28,8 @@ class VggFeatures(nn.Module):
     """
 
     def __init__(self) -> None:
+        from torchvision.models import vgg16  # not above: every command would take twice the time to start
+
         super().__init__()
         with torch.device("meta"):  # the unused classifier would take 0.5 GB
             layers = list(vgg16(weights=None).features)[: RELU_5_3 + 1]
