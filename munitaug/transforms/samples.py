@@ -25,7 +25,8 @@ Sample = TypeVar("Sample")
 
 IMAGE_KEYS = ("image", "images", "img", "imgs", "pixel_values")
 LABEL_KEYS = (("label", "labels"), ("target", "targets"))
-SMALL_SHARE = 1e-3
+SMALL_SHARE = 1e-2
+"""How far from 1 the sum of weights may be, as bfloat16 rounds them."""
 REFUSED = {
     PIL.Image.Image: "PIL images cannot be batched; convert them with torchvision.transforms.v2.PILToTensor() first",
     tv_tensors.Video: "videos are for MUNITTransform, which gives every frame of a clip one style",
@@ -131,12 +132,17 @@ def label_key(sample: Mapping[Any, Any], is_label: Callable[[object], bool]) -> 
 
 
 def labels_to_classes(labels: Tensor) -> Tensor:
-    """Gives B int64 classes of B or B x 1 whole numbers, or of the greatest weights of B x classes.
+    """Gives B int64 classes of B or B x 1 whole numbers, or of the greatest weights of B x classes, which sum to 1.
 
     Raises:
         ValueError: these are neither.
     """
     if labels.ndim == 2 and labels.shape[1] > 1:
+        if not _are_weights(labels):
+            raise ValueError(
+                f"labels of shape {tuple(labels.shape)} must be weights for a guard or styles by class, at least 0 and "
+                "with a sum of 1 in each row; give integers (classes), weights, or labels_getter=None"
+            )
         return (labels.byte() if labels.dtype == torch.bool else labels).argmax(dim=1)
     is_whole = labels.dtype != torch.bool and not labels.dtype.is_complex
     if is_whole and labels.dtype.is_floating_point:
@@ -289,7 +295,7 @@ def _class_of(label: object) -> int | None:
     if isinstance(label, int | float | np.generic | np.ndarray):
         array = np.array(label)
         label = torch.from_numpy(array) if array.dtype.kind in "biuf" else None
-    if not isinstance(label, Tensor) or (label.numel() != 1 and not _are_weights(label)):
+    if not isinstance(label, Tensor) or (label.numel() != 1 and (label.ndim != 1 or not _are_weights(label))):
         return None
     try:
         return int(labels_to_classes(label.reshape(1, -1)))
@@ -298,10 +304,11 @@ def _class_of(label: object) -> int | None:
 
 
 def _are_weights(values: Tensor) -> bool:
-    if values.ndim != 1 or values.dtype.is_complex:
+    """Tells whether the rows of B x classes, or classes alone, are at least 0 and sum to 1."""
+    if values.dtype.is_complex:
         return False
-    shares = values.double()
-    return bool((shares >= 0.0).all()) and abs(float(shares.sum()) - 1.0) < SMALL_SHARE
+    shares = values.detach().double()
+    return bool((shares >= 0.0).all() & ((shares.sum(dim=-1) - 1.0).abs() < SMALL_SHARE).all())
 
 
 def _repeat(node: Any, count: int, copies: int, images: Mapping[int, Tensor], place: str) -> Any:

@@ -162,7 +162,7 @@ class MUNITTransform(Transform):  # type: ignore[misc]  # torchvision has no typ
         single = self.num_variants == 1 and not self.keep_original
         if draw is None and single:
             return inpt
-        batch = _image_to_batch(inpt)
+        batch = _image_to_batch(inpt, with_alpha=self._maker.translator.channels == 4)
         variants = self._variants(batch, draw, len(batch) // max(_count_scenes(inpt), 1))
         if isinstance(inpt, PIL.Image.Image):
             images = tuple(_tensor_to_pil_like(variant, inpt) for variant in variants[0])
@@ -206,17 +206,17 @@ def _count_scenes(image: PIL.Image.Image | Tensor) -> int:
     return prod(image.shape[:-4] if isinstance(image, tv_tensors.Video) else image.shape[:-3])
 
 
-def _image_to_batch(image: PIL.Image.Image | Tensor) -> Tensor:
+def _image_to_batch(image: PIL.Image.Image | Tensor, with_alpha: bool) -> Tensor:
     if isinstance(image, PIL.Image.Image):
         array = np.array(image)
-        return array_to_tensor(array[:, :, :3] if image.mode == "RGBA" else array).unsqueeze(0)
+        return array_to_tensor(array[:, :, :3] if image.mode == "RGBA" and not with_alpha else array).unsqueeze(0)
     plain = image.as_subclass(Tensor).detach()
     return plain.reshape(prod(plain.shape[:-3]), *plain.shape[-3:])
 
 
 def _tensor_to_pil_like(variant: Tensor, like: PIL.Image.Image) -> PIL.Image.Image:
     image = tensor_to_pil(variant)
-    if like.mode == "RGBA":
+    if like.mode == "RGBA" and image.mode != "RGBA":
         image.putalpha(like.getchannel("A"))
     return image
 

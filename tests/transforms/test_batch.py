@@ -263,6 +263,35 @@ def test_numbers_that_are_no_classes_are_refused_where_classes_are_needed(option
     assert len(transform()(images(), labels)[1]) == B * K
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        torch.tensor([[-5.2, -1.0, -8.0]] * B),
+        torch.tensor([[1, 0, 1]] * B),
+        torch.tensor([[0.5, float("nan"), 0.5]] * B),
+        torch.cat([torch.eye(3), torch.zeros(1, 3)]),
+    ],
+)
+def test_rows_that_are_no_weights_are_refused_where_classes_are_needed(labels: Tensor) -> None:
+    for munit in (transform(guard=LabelGuard(IsBright())), transform(style=LabelStyles())):
+        with pytest.raises(ValueError, match=r"labels of shape \(4, 3\) must be weights .* a sum of 1 in each row"):
+            munit(images(), labels)
+    assert len(transform()(images(), labels)[1]) == B * K
+
+
+@pytest.mark.parametrize("weights", [torch.eye(10)[LABELS].bool(), torch.eye(10, dtype=torch.uint8)[LABELS]])
+def test_whole_weights_are_weights(weights: Tensor) -> None:
+    out, labels = transform(style=LabelStyles())(images(), weights)
+    assert torch.equal(labels, weights.repeat_interleave(K, dim=0))
+    assert torch.equal(out, transform(style=LabelStyles())(images(), LABELS)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_few_bits_are_weights(dtype: torch.dtype) -> None:
+    weights = torch.randn(B, 100, generator=torch.Generator().manual_seed(0)).softmax(dim=1).to(dtype)
+    transform(style=LabelStyles())(images(), weights)
+
+
 @pytest.mark.parametrize("sample", [images(), [images()]])
 def test_unlabelled_batch_is_translated(sample: Any) -> None:
     out = transform()(sample)

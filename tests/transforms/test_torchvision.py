@@ -111,6 +111,14 @@ def test_alpha_is_kept_and_colour_translated() -> None:
     assert np.abs(translated[:, :, :3] - expected).max() <= 0.5
 
 
+def test_alpha_is_translated_where_the_translator_knows_it() -> None:
+    image = random_pil("RGBA")
+    variants = MUNITTransform(BrightnessTranslator(4), num_variants=2, keep_original=True)(image)
+    assert [variant.mode for variant in variants] == ["RGBA"] * 3
+    assert variants[0].tobytes() == image.tobytes()
+    assert len(np.unique(np.asarray(variants[1])[:, :, 3])) == 1 < len(np.unique(np.asarray(image)[:, :, 3]))
+
+
 @pytest.mark.parametrize(
     ("image", "expected"),
     [
