@@ -66,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     command = ""
     try:
-        with _sigterm_like_ctrl_c():
+        with _signals_like_ctrl_c():
             parser, commands = build_parser()
             words = sys.argv[1:] if args is None else list(args)
             _check_configuration_files(words)
@@ -575,16 +575,18 @@ def _like(present: Any, value: Any, name: str) -> Any:
 
 
 @contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    """Turns SIGTERM into KeyboardInterrupt, where signals can be handled, so that child processes end too."""
+def _signals_like_ctrl_c() -> Iterator[None]:
+    """Turns SIGTERM and SIGUSR1 into KeyboardInterrupt, where signals can be handled; child processes end, too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    others = [number for number in munitaug.stopping.SIGNALS if number != signal.SIGINT]
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in others}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous if previous is not None else signal.SIG_DFL)
+        for number, handler in previous.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def _nobody_reads() -> bool:

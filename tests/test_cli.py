@@ -515,21 +515,25 @@ def test_ctrl_c_while_words_are_read_is_one_line(monkeypatch: pytest.MonkeyPatch
     assert (outcome.code, outcome.err) == (130, "munitaug: error: stopped\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 @pytest.mark.parametrize("command", ["train", "evaluate", "demo"])
 def test_ctrl_c_before_anything_is_saved_says_how_to_continue(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str
 ) -> None:
+    number = getattr(signal, name)
+
     def interrupt(*args: object, **kwargs: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         time.sleep(5)
 
     monkeypatch.setattr(munitaug, command, interrupt)
     domains = () if command == "demo" else ("--source", SOURCE, "--target", TARGET)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     outcome = run_cli(command, *domains, "--out", tmp_path / "out")
     assert outcome.code == 130
     assert outcome.err == "munitaug: error: stopped; run the same command with --resume to continue\n"
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
