@@ -64,6 +64,16 @@ def left_unanswered() -> bool:
     return _left_unanswered
 
 
+def leave_group() -> None:
+    """Takes this process out of its parent's group, whose signals would end it before the parent has answered them.
+
+    A terminal's Ctrl-C goes to a whole group of processes, and so do the signals of batch systems and of torchrun. For
+    the start of a worker of multiprocessing; anywhere else, and on Windows, it does nothing.
+    """
+    if multiprocessing.parent_process() is not None and hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+
+
 def leave_with_parent() -> None:
     """Makes this process end when the one that started it is gone, killed perhaps; it would work or wait for nobody.
 

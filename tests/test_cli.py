@@ -536,19 +536,26 @@ def test_ctrl_c_before_anything_is_saved_says_how_to_continue(
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_training_says_how_to_continue(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_stopped_training_says_how_to_continue(tmp_path: Path, number: signal.Signals, workers: int) -> None:
+    """The signal goes to all processes, as from a terminal, a batch system or torchrun."""
     if sys.platform == "win32":
         pytest.skip("no signals between processes")
-    words = [*BASE, *TINY, "--training.max_steps", "1000000", "--out", str(tmp_path / "run")]
+    loading = ("--training.workers", str(workers))
+    words = [*BASE, *TINY, *loading, "--training.max_steps", "1000000", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "munitaug", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "munitaug", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     log = tmp_path / "run" / "log.jsonl"
     deadline = time.monotonic() + 90
     while not (log.exists() and log.read_text().count("\n") >= 3) and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from munitaug.adaptation.statistics import Row
 from munitaug.adaptation.task import Scorer
 from munitaug.files import write_text
 from munitaug.settings import whole_number
-from munitaug.stopping import leave_with_parent
+from munitaug.stopping import leave_group, leave_with_parent
 
 MOST_SEEDS = 10_000
 
@@ -229,7 +228,7 @@ _WORKER: dict[str, tuple[Bench, Scorer]] = {}
 
 
 def _start_worker(bench: Bench, scorer: Scorer, threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent answers it
+    leave_group()
     leave_with_parent()
     torch.set_num_threads(threads)
     _WORKER["bench"] = (bench, scorer)

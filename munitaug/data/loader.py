@@ -1,6 +1,6 @@
 """The endless stream of unpaired batches, every one a function of (seed, step).
 
-Floor 2: imports types, random, images and data.
+Floor 2: imports types, random, images, stopping and data.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from munitaug.data.domain import ImageDomain
 from munitaug.data.folder import FolderDomain
 from munitaug.images import uint8_to_model
 from munitaug.random import random_permutation, seed_of, torch_generator
+from munitaug.stopping import leave_group
 from munitaug.types import MIN_SIDE, DomainError, DomainKey, Pair
 
 _KEPT_PERMUTATIONS = 4
@@ -69,6 +70,7 @@ class PairLoader(ABC):
             sampler=_StepsFrom(step),
             num_workers=self.workers,
             generator=torch.Generator(),
+            worker_init_fn=_start_worker,
         )
         return iter(batches)
 
@@ -277,6 +279,12 @@ def _cut(image: Tensor, corner: Tensor, side: int) -> Tensor:
         int(fraction * (extent - side + 1)) for fraction, extent in zip(corner.tolist(), image.shape[1:], strict=True)
     )
     return image[:, top : top + side, left : left + side]
+
+
+def _start_worker(number: int) -> None:
+    """Begins a process that decodes: a signal to stop is for the training, which finishes its step and saves."""
+    del number
+    leave_group()
 
 
 class _Pairs(Dataset[Pair]):
